@@ -1,0 +1,77 @@
+// Fork-join threads for the steps of a forward pass: they spin while a step runs (a wake-up through the kernel costs
+// 15 to 40 microseconds, a spin 0.1 to 0.6) and park when the caller says that the step is over.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace nestling {
+
+class ThreadPool {
+ public:
+  // `threads` >= 1, the calling thread included. `spin`: false where there are fewer cores than threads.
+  explicit ThreadPool(int threads, bool spin = true);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int size() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls body(thread) once for every thread in [0, size()) and returns when all are done. Not re-entrant.
+  template <typename Body>
+  void run(Body&& body) {
+    if (workers_.empty()) {
+      body(0);
+      return;
+    }
+    using Plain = std::remove_reference_t<Body>;
+    start([](void* context, int thread) { (*static_cast<Plain*>(context))(thread); },
+          const_cast<std::remove_const_t<Plain>*>(&body));
+    body(0);
+    finish();
+  }
+
+  // Splits [0, count) into one contiguous range per thread, borders on multiples of `grain`: body(begin, end).
+  // What a range computes must not depend on where it begins: results may not depend on the number of threads.
+  template <typename Body>
+  void for_ranges(int64_t count, int64_t grain, Body&& body) {
+    const int64_t units = (count + grain - 1) / grain;
+    if (units <= 1 || workers_.empty()) {
+      if (count > 0) body(int64_t{0}, count);
+      return;
+    }
+    run([&](int thread) {
+      const int64_t begin = units * thread / size() * grain;
+      const int64_t end = units * (thread + 1) / size() * grain;
+      if (begin < end && begin < count) body(begin, end < count ? end : count);
+    });
+  }
+
+  // Between requests: the workers sleep until the next run().
+  void park();
+
+ private:
+  using Function = void (*)(void*, int);
+  void start(Function function, void* context);
+  void finish();
+  void work(int thread);
+
+  std::vector<std::thread> workers_;
+  bool spin_;
+  Function function_ = nullptr;
+  void* context_ = nullptr;
+  alignas(64) std::atomic<uint32_t> generation_{0};
+  alignas(64) std::atomic<int> pending_{0};
+  alignas(64) std::atomic<bool> parked_{true};
+  std::atomic<bool> stopping_{false};
+};
+
+// The number of threads to use by default: cores of the highest capacity within the affinity mask and the cgroup quota.
+int default_thread_count();
+// Cores this process may use at once (affinity mask and cgroup quota), at least 1.
+int available_core_count();
+
+}  // namespace nestling

@@ -1,0 +1,59 @@
+// Weight products Y = X W^T with one activation rule per weight type, the same for every number of rows:
+//   f32, bf16 weights: float32 activations, sum over inputs in order, one fused multiply-add each;
+//   q8, q6, q4 weights: activations as int8 per block of 32 inputs (scale = max|x| / 127, round half to even);
+//                       exact int32 dot per block, then acc = fma(float(dot), d_weight * d_activation, acc) in block order.
+// So a row of Y does not depend on how many rows X has, on the number of threads, or on how the work is split.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/thread_pool.h"
+#include "kernels/kernels.h"
+#include "tensor/weight.h"
+
+namespace nestling {
+
+// X [rows, cols] prepared once for all weight products that read it. Refers to the float rows; owns no memory.
+class Activations {
+ public:
+  static uint64_t bytes_needed(int64_t max_rows, int64_t max_cols);
+  Activations() = default;
+  // `memory`: at least bytes_needed(max_rows, max_cols), 64-byte aligned, kept by the caller.
+  Activations(std::span<std::byte> memory, int64_t max_rows, int64_t max_cols);
+
+  // Takes x [rows, cols] with `stride` floats from row to row; `quantize` also makes the int8 form (needed when any
+  // weight that reads it is quantised). x must stay alive and unchanged while products read it.
+  void assign(const Kernels& kernels, ThreadPool& pool, const float* x, int64_t rows, int64_t cols, int64_t stride,
+              bool quantize);
+
+  int64_t rows() const { return rows_; }
+  int64_t cols() const { return cols_; }
+  const float* row(int64_t i) const { return x_ + i * stride_; }
+  int64_t stride() const { return stride_; }
+  std::span<std::byte> memory() const { return memory_; }
+  bool quantized() const { return quantized_; }
+
+ private:
+  std::span<std::byte> memory_;
+  int64_t max_rows_ = 0, max_cols_ = 0;
+  const float* x_ = nullptr;
+  int64_t rows_ = 0, cols_ = 0, stride_ = 0;
+  bool quantized_ = false;
+};
+
+// y [x.rows(), w.rows], `y_stride` floats from row to row. w.layout: kIl16 or kIl16Tiled. Splits the outputs over the
+// pool. x.cols() >= w.cols (a slice of down reads the first w.cols inputs).
+void matmul(const Kernels& kernels, ThreadPool& pool, const Activations& x, const WeightMatrix& w, float* y,
+            int64_t y_stride);
+
+// One product of several that read the same X (q, k, v; gate and up): one parallel region for all of them.
+struct Product {
+  WeightMatrix w;
+  float* y = nullptr;
+  int64_t y_stride = 0;
+};
+void matmul_many(const Kernels& kernels, ThreadPool& pool, const Activations& x, std::span<const Product> products);
+
+}  // namespace nestling

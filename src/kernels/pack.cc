@@ -1,0 +1,182 @@
+#include "kernels/pack.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/block_codes.h"
+#include "tensor/float_types.h"
+#include "tensor/layout.h"
+
+namespace nestling {
+namespace {
+
+// Where one block of a quantised matrix lies: kIl16, kIl16Tiled and kLaneRows interleave lanes in the same cells.
+struct CellPlace {
+  uint64_t scale;
+  uint64_t cell;
+  int64_t lane;
+  int64_t line_bytes;
+};
+
+CellPlace il16_place(const WeightMatrix& w, int64_t row, int64_t block) {
+  const int64_t blocks_per_tile = kTileInputs / kQuantBlock;
+  const int64_t tile = w.layout == Layout::kIl16Tiled ? block / blocks_per_tile : 0;
+  const int64_t local = block - tile * blocks_per_tile;
+  const uint64_t superblock = tile_offset(w, tile) + row / kRowGroup * tile_group_bytes(w, tile) +
+                              local / 2 * il16_superblock_bytes(w.type);
+  const int64_t half = local % 2, lane = row % kRowGroup;
+  return {superblock + 32 * half + 2 * lane, superblock + kLineBytes + half * cell_bytes(w.type), lane, kLineBytes};
+}
+
+CellPlace lane_place(const WeightMatrix& w, int64_t row, int64_t block) {
+  const uint64_t base = row * lane_row_bytes(w.type, w.stored_cols);
+  const int64_t cell = block / kLanes;
+  return {base + 2 * block, base + lane_scale_bytes(w.stored_cols) + cell * cell_bytes(w.type), block % kLanes,
+          4 * lane_cell_lanes(w.stored_cols, cell)};
+}
+
+CellPlace cell_place(const WeightMatrix& w, int64_t row, int64_t block) {
+  return w.layout == Layout::kLaneRows ? lane_place(w, row, block) : il16_place(w, row, block);
+}
+
+// Byte of a float weight in any layout.
+uint64_t float_place(const WeightMatrix& w, int64_t row, int64_t col) {
+  const int64_t size = float_bytes(w.type);
+  switch (w.layout) {
+    case Layout::kRows: return row * rows_stride_bytes(w.type, w.stored_cols) + col * size;
+    case Layout::kLaneRows: return row * lane_row_bytes(w.type, w.stored_cols) + col * size;
+    case Layout::kInputMajor: return col * input_major_row_bytes(w.type, w.stored_rows) + row * size;
+    case Layout::kIl16:
+    case Layout::kIl16Tiled: break;
+  }
+  const int64_t tile = w.layout == Layout::kIl16Tiled ? col / kTileInputs : 0;
+  return tile_offset(w, tile) + row / kRowGroup * tile_group_bytes(w, tile) +
+         ((col - tile * kTileInputs) * kRowGroup + row % kRowGroup) * size;
+}
+
+void store_block(const WeightMatrix& w, std::byte* out, int64_t row, int64_t block, const BlockCodes& codes) {
+  if (w.layout == Layout::kRows) {
+    std::byte* base = out + row * rows_stride_bytes(w.type, w.stored_cols);
+    std::memcpy(base + 2 * block, &codes.scale, 2);
+    store_row_codes(w.type, base + 2 * block_count(w.stored_cols) + block * code_bytes(w.type), codes.codes);
+  } else if (w.layout == Layout::kInputMajor) {
+    std::byte* base = out + block * input_major_block_bytes(w.type, w.stored_rows);
+    std::memcpy(base + 2 * row, &codes.scale, 2);
+    std::byte* input = base + 2 * input_major_width(w.stored_rows);
+    for (int64_t i = 0; i < kQuantBlock; ++i, input += input_major_row_bytes(w.type, w.stored_rows))
+      store_input_major_code(w.type, input, row, codes.codes[i]);
+  } else {
+    const CellPlace place = cell_place(w, row, block);
+    std::memcpy(out + place.scale, &codes.scale, 2);
+    store_cell_codes(w.type, out + place.cell, place.lane, place.line_bytes, codes.codes);
+  }
+}
+
+BlockCodes load_block(const WeightMatrix& w, int64_t row, int64_t block) {
+  BlockCodes out;
+  if (w.layout == Layout::kRows) {
+    const std::byte* base = w.data + row * rows_stride_bytes(w.type, w.stored_cols);
+    std::memcpy(&out.scale, base + 2 * block, 2);
+    load_row_codes(w.type, base + 2 * block_count(w.stored_cols) + block * code_bytes(w.type), out.codes);
+  } else if (w.layout == Layout::kInputMajor) {
+    const std::byte* base = w.data + block * input_major_block_bytes(w.type, w.stored_rows);
+    std::memcpy(&out.scale, base + 2 * row, 2);
+    const std::byte* input = base + 2 * input_major_width(w.stored_rows);
+    for (int64_t i = 0; i < kQuantBlock; ++i, input += input_major_row_bytes(w.type, w.stored_rows))
+      out.codes[i] = load_input_major_code(w.type, input, row);
+  } else {
+    const CellPlace place = cell_place(w, row, block);
+    std::memcpy(&out.scale, w.data + place.scale, 2);
+    load_cell_codes(w.type, w.data + place.cell, place.lane, place.line_bytes, out.codes);
+  }
+  return out;
+}
+
+// Rows and blocks the layout stores beyond the matrix itself, as zero codes.
+void pack_quantized(const WeightMatrix& w, const float* values, std::byte* out) {
+  const bool interleaved = w.layout == Layout::kIl16 || w.layout == Layout::kIl16Tiled;
+  const int64_t padded_rows = interleaved                         ? round_up(w.rows, kRowGroup)
+                              : w.layout == Layout::kInputMajor ? input_major_width(w.rows)
+                                                                : w.rows;
+  const int64_t blocks = block_count(w.cols);
+  int64_t padded_blocks = blocks;
+  if (interleaved) padded_blocks = round_up(blocks, 2);
+  if (w.layout == Layout::kLaneRows)
+    padded_blocks = (lane_cells(w.cols) - 1) * kLanes + lane_cell_lanes(w.cols, lane_cells(w.cols) - 1);
+  for (int64_t row = 0; row < padded_rows; ++row)
+    for (int64_t block = 0; block < padded_blocks; ++block) {
+      const bool inside = row < w.rows && block < blocks;
+      const int64_t first = block * kQuantBlock;
+      store_block(w, out, row, block,
+                  inside ? encode_block(w.type, values + row * w.cols + first, std::min(kQuantBlock, w.cols - first))
+                         : BlockCodes{});
+    }
+}
+
+void pack_floats(const WeightMatrix& w, const float* values, std::byte* out) {
+  for (int64_t row = 0; row < w.rows; ++row)
+    for (int64_t col = 0; col < w.cols; ++col) {
+      const float value = values[row * w.cols + col];
+      std::byte* at = out + float_place(w, row, col);
+      if (w.type == WeightType::kF32) {
+        std::memcpy(at, &value, 4);
+      } else {
+        const uint16_t bits = f32_to_bf16(value);
+        std::memcpy(at, &bits, 2);
+      }
+    }
+}
+
+float load_float(const WeightMatrix& w, int64_t row, int64_t col) {
+  const std::byte* at = w.data + float_place(w, row, col);
+  if (w.type == WeightType::kF32) {
+    float value;
+    std::memcpy(&value, at, 4);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, at, 2);
+  return bf16_to_f32(bits);
+}
+
+void unpack_any_row(const WeightMatrix& w, int64_t row, float* out) {
+  NESTLING_CHECK_LT(row, w.rows);
+  if (!is_quantized(w.type)) {
+    for (int64_t col = 0; col < w.cols; ++col) out[col] = load_float(w, row, col);
+    return;
+  }
+  for (int64_t first = 0; first < w.cols; first += kQuantBlock) {
+    const BlockCodes block = load_block(w, row, first / kQuantBlock);
+    const float scale = f16_to_f32(block.scale);
+    const int64_t count = std::min(kQuantBlock, w.cols - first);
+    for (int64_t i = 0; i < count; ++i) out[first + i] = scale * static_cast<float>(block.codes[i]);
+  }
+}
+
+}  // namespace
+
+void pack_matrix(WeightType type, Layout layout, int64_t rows, int64_t cols, const float* values, std::byte* out) {
+  const uint64_t bytes = packed_bytes(type, layout, rows, cols);
+  std::memset(out, 0, bytes);
+  const WeightMatrix w{type, layout, rows, cols, rows, cols, out, bytes};
+  if (is_quantized(type))
+    pack_quantized(w, values, out);
+  else
+    pack_floats(w, values, out);
+}
+
+void unpack_row(const WeightMatrix& w, int64_t row, float* out) {
+  NESTLING_CHECK(w.layout != Layout::kInputMajor);
+  unpack_any_row(w, row, out);
+}
+
+void unpack_stored_row(WeightType type, int64_t cols, const std::byte* row_bytes, float* out) {
+  unpack_any_row({type, Layout::kRows, 1, cols, 1, cols, row_bytes, rows_stride_bytes(type, cols)}, 0, out);
+}
+
+void unpack_matrix(const WeightMatrix& w, float* out) {
+  for (int64_t row = 0; row < w.rows; ++row) unpack_any_row(w, row, out + row * w.cols);
+}
+
+}  // namespace nestling

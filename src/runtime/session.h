@@ -1,0 +1,92 @@
+// Session: one conversation's K/V and position. It always holds the K/V of a prefix of the ids it was given last, so a
+// prompt that begins with the same ids pays only for what is new.
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/text/kv_cache.h"
+#include "runtime/engine.h"
+#include "sampling/sampler.h"
+
+namespace nestling {
+
+// A prompt as the model reads it. `embeddings`: empty, or one pointer per id: the row [D] that replaces the token's
+// embedding (soft tokens of pictures and sound), null elsewhere; `media_keys`: one number per id that tells two such rows
+// apart (0 for text), so that a cached prefix is only reused for the same media.
+struct PromptInput {
+  std::vector<int32_t> ids;
+  std::vector<const float*> embeddings;
+  std::vector<uint64_t> media_keys;
+};
+
+struct GenerateRequest {
+  PromptInput prompt;
+  ModelSize size;
+  SamplingParams sampling;
+  int64_t max_tokens = 0;                          // 0: until a stop or the end of the context
+  std::vector<std::string> stop;                   // stop strings
+  bool use_stop_ids = true;                        // the model's own (1 and 106)
+  const std::atomic<bool>* cancelled = nullptr;    // set by Ctrl-C
+  // Called with every piece of text, complete characters only. Empty pieces are not reported.
+  std::function<void(std::string_view piece)> on_text;
+};
+
+struct GenerateResult {
+  std::string text;
+  std::vector<int32_t> ids;          // generated, the stop id included
+  std::vector<Sampled> logprobs;     // one per id when asked for
+  std::string finish_reason;         // "stop", "length" (max_tokens), "context", "cancelled"
+  std::string stop_string;           // the one that matched, or ""
+  int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
+  double prefill_ms = 0, first_token_ms = 0, decode_ms = 0;
+  PleCounters ple;                   // of this request
+  std::vector<std::string> limits;   // whatever was cut, refused, scaled or read again, in words
+};
+
+class Session {
+ public:
+  explicit Session(Engine& engine);
+
+  int64_t position() const { return static_cast<int64_t>(ids_.size()); }  // tokens whose K/V are held
+  std::span<const int32_t> ids() const { return ids_; }
+
+  // The one decode loop. Errors: kUsage (empty prompt, prompt longer than the context, an id out of range, sampling
+  // parameters), storage errors.
+  Result<GenerateResult> generate(const GenerateRequest& request);
+
+  // Log-probability of every id but the first, given those before it (natural logarithm), [ids.size() - 1].
+  Result<std::vector<double>> score(std::span<const int32_t> ids, const ModelSize& size,
+                                    const std::atomic<bool>* cancelled = nullptr);
+
+  // Saves ids, K/V, position and what they are tied to (config, weight and K/V types, widths), with `user_data` (text);
+  // load() refuses a file that does not fit with the reason, and checks every count. A session file is a GGUF container.
+  Status save(const std::filesystem::path& path, std::string_view user_data = "") const;
+  Status load(const std::filesystem::path& path, std::string* user_data = nullptr);
+  void clear();
+
+ private:
+  Status check_prompt(std::span<const int32_t> ids) const;
+  // Keeps the longest prefix of `prompt` whose K/V are held and valid for `size` (at least one token is left to run).
+  void reuse_prefix(const PromptInput& prompt, const ModelSize& size, std::vector<std::string>& limits);
+  // Runs what is missing of the prompt; returns the final hidden state [D] of its last token, or null when cancelled.
+  Result<const float*> prefill(const GenerateRequest& request);
+  // One pass over `ids` (their PLE rows requested under `ticket`), appended to the held tokens.
+  Result<const float*> forward(std::span<const int32_t> ids, std::span<const float* const> embeddings, int64_t wanted,
+                               const ModelSize& size, int ticket);
+  void request_ple(int ticket, std::span<const int32_t> ids);
+
+  Engine& engine_;
+  std::unique_ptr<KvCache> kv_;
+  std::vector<int32_t> ids_;          // tokens in K/V
+  std::vector<uint64_t> media_keys_;
+  std::string kv_signature_;          // of the size that wrote them
+  std::vector<int32_t> ple_ids_;      // scratch of request_ple
+};
+
+}  // namespace nestling

@@ -1,0 +1,128 @@
+// The text model against Hugging Face transformers, tap by tap.
+#include <cstdlib>
+#include <filesystem>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "golden.h"
+#include "importing/import.h"
+#include "runtime/trace.h"
+#include "storage/checkpoint.h"
+#include "tolerances.h"
+
+namespace nestling {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The golden cases of the repository; NESTLING_GOLDENS names a folder with more and larger ones (make test-long).
+fs::path golden_path(const std::string& name) {
+  const fs::path own = fs::path(NESTLING_SOURCE_DIR) / "tests/data/goldens" / name;
+  const char* more = std::getenv("NESTLING_GOLDENS");
+  return fs::exists(own) || more == nullptr ? own : fs::path(more) / name;
+}
+
+template <typename T>
+T value_or_fail(Result<T> result) {
+  if (!result) {
+    ADD_FAILURE() << result.error().message;
+    std::abort();
+  }
+  return std::move(*result);
+}
+
+class TemporaryPackage {
+ public:
+  TemporaryPackage(const fs::path& checkpoint_directory, const ImportOptions& options) {
+    path_ = fs::temp_directory_path() / fmt::format("nestling_golden_{}_{}.nest", ::getpid(), count_++);
+    const Checkpoint checkpoint = value_or_fail(Checkpoint::open(checkpoint_directory));
+    const ModelConfig config = value_or_fail(
+        parse_config(checkpoint.config_json(), checkpoint.generation_json(), checkpoint_directory.string()));
+    const Status imported = import_checkpoint(checkpoint, config, options, path_, {});
+    EXPECT_TRUE(imported) << imported.error().message;
+  }
+  ~TemporaryPackage() { fs::remove(path_); }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+  static inline int count_ = 0;
+};
+
+MediaFeatures features(const SafetensorsFile& golden, const char* rows, const char* valid) {
+  MediaFeatures result;
+  const SafetensorsEntry* entry = golden.find(rows);
+  result.rows.resize(static_cast<size_t>(entry->elements()));
+  EXPECT_TRUE(golden.read_floats(*entry, 0, result.rows));
+  if (valid != nullptr)
+    for (const int64_t v : value_or_fail(golden.read_integers(*golden.find(valid)))) result.valid.push_back(v != 0);
+  return result;
+}
+
+std::vector<TraceTensor> trace(const fs::path& checkpoint, const SafetensorsFile& golden, const std::string& size,
+                               int threads = 2) {
+  const TemporaryPackage package(checkpoint, {.weights = WeightType::kF32, .head = {}, .ple = {}});
+  TraceRequest request;
+  for (const int64_t id : value_or_fail(golden.read_integers(*golden.find("input.ids"))))
+    request.ids.push_back(static_cast<int32_t>(id));
+  if (const SafetensorsEntry* ids = golden.find("generated_ids")) request.generate = ids->elements();
+  if (golden.find("input.image_encoder_out")) request.images = {features(golden, "input.image_encoder_out", nullptr)};
+  if (golden.find("input.audio_encoder_out"))
+    request.sounds = {features(golden, "input.audio_encoder_out", "input.audio_valid")};
+  EngineOptions options;
+  options.threads = threads;
+  options.context = 64;
+  options.chunk = 64;
+  options.size = size;
+  const auto engine = value_or_fail(Engine::open(package.path(), options));
+  request.size = engine->default_size();
+  TraceRecorder recorder("");
+  const Status traced = trace_text(*engine, request, recorder);
+  EXPECT_TRUE(traced) << traced.error().message;
+  return std::move(recorder.tensors());
+}
+
+void expect_agreement(const std::string& checkpoint, const std::string& golden_file, const std::string& size = "") {
+  const fs::path directory = golden_path(checkpoint);
+  if (!fs::exists(directory)) GTEST_SKIP() << directory << " is not here (NESTLING_GOLDENS names the larger goldens)";
+  const SafetensorsFile golden = value_or_fail(SafetensorsFile::open(golden_path(golden_file)));
+  const auto difference = first_difference(golden, trace(directory, golden, size), kGoldenRelative);
+  EXPECT_FALSE(difference) << *difference;
+}
+
+TEST(TextGolden, EveryTapOfASmallModel) { expect_agreement("text_small", "text_small/expected.safetensors"); }
+TEST(TextGolden, E4bTopology) { expect_agreement("text_e4b_topology", "text_e4b_topology/expected.safetensors"); }
+TEST(TextGolden, GreedyDecoding) { expect_agreement("text_decode", "text_decode/expected.safetensors"); }
+TEST(TextGolden, MultimodalIds) {
+  expect_agreement("text_multimodal_ids", "text_multimodal_ids/expected.safetensors");
+}
+
+// A MatFormer slice of text_e4b_topology, as its list of widths.
+void expect_slice_agreement(const std::string& name) {
+  const fs::path file = golden_path(name) / "slice.json";
+  if (!fs::exists(file)) GTEST_SKIP() << file << " is not here";
+  const auto slice = nlohmann::json::parse(value_or_fail(read_text_file(file, 1 << 24)));
+  std::string widths;
+  for (const auto& width : slice.at("widths"))
+    widths += (widths.empty() ? "" : ",") + (width.is_null() ? "skip" : std::to_string(width.get<int64_t>()));
+  expect_agreement("text_e4b_topology", name + "/expected.safetensors", widths);
+}
+TEST(TextGolden, SliceE2b) { expect_slice_agreement("text_mixnmatch/e2b"); }
+TEST(TextGolden, SliceE3_18bLayer) { expect_slice_agreement("text_mixnmatch/e3.18b_layer"); }
+
+// The comparator must be able to fail.
+TEST(TextGolden, ComparatorSeesADifference) {
+  const SafetensorsFile golden = value_or_fail(SafetensorsFile::open(golden_path("text_decode/expected.safetensors")));
+  std::vector<TraceTensor> traced = trace(golden_path("text_decode"), golden, "");
+  for (TraceTensor& tensor : traced)
+    if (tensor.name == "logits") tensor.floats[5] *= -1;
+  const auto difference = first_difference(golden, traced, kGoldenRelative);
+  ASSERT_TRUE(difference);
+  EXPECT_NE(difference->find("logits: element 5"), std::string::npos) << *difference;
+  std::erase_if(traced, [](const TraceTensor& t) { return t.name == "logits"; });
+  EXPECT_NE(first_difference(golden, traced, kGoldenRelative)->find("missing"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace nestling
