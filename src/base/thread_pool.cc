@@ -24,8 +24,10 @@ void cpu_relax() {
 #endif
 }
 
-// A worker that saw no work for this many pauses sleeps although nobody called park(): about 2 ms.
-constexpr int kSpinLimit = 100'000;
+// Pauses before a waiting thread begins to offer its core to others: about 20 microseconds, longer than most steps take.
+constexpr int kPauses = 1'000;
+// A worker that saw no work for this many further offers sleeps although nobody called park(): about a millisecond.
+constexpr int kYields = 2'000;
 
 }  // namespace
 
@@ -55,7 +57,7 @@ void ThreadPool::start(Function function, void* context) {
 void ThreadPool::finish() {
   int spins = 0;
   while (pending_.load(std::memory_order_acquire) != 0) {
-    if (spin_ && ++spins < kSpinLimit)
+    if (spin_ && ++spins < kPauses)
       cpu_relax();
     else
       std::this_thread::yield();
@@ -67,8 +69,8 @@ void ThreadPool::work(int thread) {
   while (true) {
     int spins = 0;
     while (generation_.load(std::memory_order_acquire) == seen) {
-      if (spin_ && !parked_.load(std::memory_order_relaxed) && ++spins < kSpinLimit) {
-        cpu_relax();
+      if (spin_ && !parked_.load(std::memory_order_relaxed) && ++spins < kPauses + kYields) {
+        spins < kPauses ? cpu_relax() : std::this_thread::yield();
         continue;
       }
       // Announce the sleep before the last look at the generation, so that start() either sees it or is seen.

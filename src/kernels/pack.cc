@@ -73,18 +73,13 @@ void store_block(const WeightMatrix& w, std::byte* out, int64_t row, int64_t blo
   }
 }
 
+// Not for kInputMajor.
 BlockCodes load_block(const WeightMatrix& w, int64_t row, int64_t block) {
   BlockCodes out;
   if (w.layout == Layout::kRows) {
     const std::byte* base = w.data + row * rows_stride_bytes(w.type, w.stored_cols);
     std::memcpy(&out.scale, base + 2 * block, 2);
     load_row_codes(w.type, base + 2 * block_count(w.stored_cols) + block * code_bytes(w.type), out.codes);
-  } else if (w.layout == Layout::kInputMajor) {
-    const std::byte* base = w.data + block * input_major_block_bytes(w.type, w.stored_rows);
-    std::memcpy(&out.scale, base + 2 * row, 2);
-    const std::byte* input = base + 2 * input_major_width(w.stored_rows);
-    for (int64_t i = 0; i < kQuantBlock; ++i, input += input_major_row_bytes(w.type, w.stored_rows))
-      out.codes[i] = load_input_major_code(w.type, input, row);
   } else {
     const CellPlace place = cell_place(w, row, block);
     std::memcpy(&out.scale, w.data + place.scale, 2);
@@ -154,6 +149,23 @@ void unpack_any_row(const WeightMatrix& w, int64_t row, float* out) {
   }
 }
 
+void unpack_input_major(const WeightMatrix& w, float* out) {
+  const uint64_t row_bytes = input_major_row_bytes(w.type, w.stored_rows);
+  for (int64_t col = 0; col < w.cols; ++col) {
+    const std::byte* scales = w.data + col / kQuantBlock * input_major_block_bytes(w.type, w.stored_rows);
+    const std::byte* codes = scales + 2 * input_major_width(w.stored_rows) + col % kQuantBlock * row_bytes;
+    for (int64_t first = 0; first < w.rows; first += kInputMajorWidth) {
+      int8_t block[kInputMajorWidth];
+      load_input_major_codes(w.type, codes, first, block);
+      for (int64_t row = first; row < std::min(first + kInputMajorWidth, w.rows); ++row) {
+        uint16_t scale;
+        std::memcpy(&scale, scales + 2 * row, 2);
+        out[row * w.cols + col] = f16_to_f32(scale) * static_cast<float>(block[row - first]);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void pack_matrix(WeightType type, Layout layout, int64_t rows, int64_t cols, const float* values, std::byte* out) {
@@ -176,6 +188,7 @@ void unpack_stored_row(WeightType type, int64_t cols, const std::byte* row_bytes
 }
 
 void unpack_matrix(const WeightMatrix& w, float* out) {
+  if (is_quantized(w.type) && w.layout == Layout::kInputMajor) return unpack_input_major(w, out);
   for (int64_t row = 0; row < w.rows; ++row) unpack_any_row(w, row, out + row * w.cols);
 }
 

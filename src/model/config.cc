@@ -290,7 +290,7 @@ SpecialIds parse_ids(Fields outer, Fields text) {
   return ids;
 }
 
-// The ids that end a reply come from the first place that names any: generation_config.json, config.json, its text part.
+// The ids that end a reply come from the first place that names any: generation_config.json, config.json, text_config.
 GenerationDefaults parse_generation(Fields generation, Fields outer, Fields text) {
   GenerationDefaults defaults;
   for (Fields* fields : {&generation, &outer, &text}) {

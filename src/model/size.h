@@ -41,7 +41,8 @@ struct PublishedSize {
 };
 std::span<const PublishedSize> published_sizes();
 
-// Every layer at the file's full width ("e4b" for a 35-layer file of E4B's topology, "e2b" for an E2B file, else "full").
+// Every layer at the file's full width ("e4b" for a 35-layer file of E4B's topology, "e2b" for an E2B file, else
+// "full").
 ModelSize full_size(const TextConfig& config);
 
 // "e2b", any other slug, "full", or a list such as "8192,8192,skip,16384,...". Refused with the reason: an unknown name

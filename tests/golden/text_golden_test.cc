@@ -1,54 +1,18 @@
 // The text model against Hugging Face transformers, tap by tap.
-#include <cstdlib>
 #include <filesystem>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "golden.h"
-#include "importing/import.h"
+#include "golden/golden.h"
 #include "runtime/trace.h"
-#include "storage/checkpoint.h"
-#include "tolerances.h"
+#include "support/test_package.h"
+#include "support/tolerances.h"
 
 namespace nestling {
 namespace {
 
 namespace fs = std::filesystem;
-
-// The golden cases of the repository; NESTLING_GOLDENS names a folder with more and larger ones (make test-long).
-fs::path golden_path(const std::string& name) {
-  const fs::path own = fs::path(NESTLING_SOURCE_DIR) / "tests/data/goldens" / name;
-  const char* more = std::getenv("NESTLING_GOLDENS");
-  return fs::exists(own) || more == nullptr ? own : fs::path(more) / name;
-}
-
-template <typename T>
-T value_or_fail(Result<T> result) {
-  if (!result) {
-    ADD_FAILURE() << result.error().message;
-    std::abort();
-  }
-  return std::move(*result);
-}
-
-class TemporaryPackage {
- public:
-  TemporaryPackage(const fs::path& checkpoint_directory, const ImportOptions& options) {
-    path_ = fs::temp_directory_path() / fmt::format("nestling_golden_{}_{}.nest", ::getpid(), count_++);
-    const Checkpoint checkpoint = value_or_fail(Checkpoint::open(checkpoint_directory));
-    const ModelConfig config = value_or_fail(
-        parse_config(checkpoint.config_json(), checkpoint.generation_json(), checkpoint_directory.string()));
-    const Status imported = import_checkpoint(checkpoint, config, options, path_, {});
-    EXPECT_TRUE(imported) << imported.error().message;
-  }
-  ~TemporaryPackage() { fs::remove(path_); }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-  static inline int count_ = 0;
-};
 
 MediaFeatures features(const SafetensorsFile& golden, const char* rows, const char* valid) {
   MediaFeatures result;
@@ -62,7 +26,7 @@ MediaFeatures features(const SafetensorsFile& golden, const char* rows, const ch
 
 std::vector<TraceTensor> trace(const fs::path& checkpoint, const SafetensorsFile& golden, const std::string& size,
                                int threads = 2) {
-  const TemporaryPackage package(checkpoint, {.weights = WeightType::kF32, .head = {}, .ple = {}});
+  const TestPackage package(checkpoint, all_weights(WeightType::kF32));
   TraceRequest request;
   for (const int64_t id : value_or_fail(golden.read_integers(*golden.find("input.ids"))))
     request.ids.push_back(static_cast<int32_t>(id));
@@ -75,7 +39,7 @@ std::vector<TraceTensor> trace(const fs::path& checkpoint, const SafetensorsFile
   options.context = 64;
   options.chunk = 64;
   options.size = size;
-  const auto engine = value_or_fail(Engine::open(package.path(), options));
+  const auto engine = package.open(options);
   request.size = engine->default_size();
   TraceRecorder recorder("");
   const Status traced = trace_text(*engine, request, recorder);

@@ -1,0 +1,59 @@
+// The conversation of a chat: its messages, its ids, and the session whose K/V hold a prefix of them, so that a turn
+// prefills only what is new.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "media_input.h"
+#include "options.h"
+#include "runtime/engine.h"
+#include "runtime/session.h"
+
+namespace nestling {
+
+struct Turn {
+  ModelSize size;
+  SamplingParams sampling;  // the seed moves on with every turn
+  int64_t max_tokens = 0;
+  std::vector<std::string> stop;
+  std::function<void(std::string_view)> on_text;
+};
+
+class Conversation {
+ public:
+  Conversation(Engine& engine, std::string system) : engine_(engine), session_(engine), system_(std::move(system)) {}
+
+  // Answers `content`, which becomes the user's next message. After an error, or when interrupted before the first
+  // token, the conversation is as it was.
+  Result<GenerateResult> answer(const std::vector<ContentArgument>& content, const MediaOptions& media,
+                                const Turn& turn);
+  void clear();
+
+  int64_t turns() const { return static_cast<int64_t>(messages_.size()) / 2; }
+  int64_t tokens() const { return static_cast<int64_t>(ids_.size()); }
+  struct Line {
+    std::string role, text;
+  };
+  const std::vector<Line>& messages() const { return messages_; }  // user and assistant in turns, without the system's
+
+  // Saves K/V, ids and messages; load() refuses what does not fit this engine or was begun with another --system.
+  Status save(const std::filesystem::path& path) const;
+  Status load(const std::filesystem::path& path);
+
+ private:
+  Result<Prompt> render(const std::vector<ContentPart>& parts) const;
+  void drop_last_stop_id();
+
+  Engine& engine_;
+  Session session_;
+  std::string system_;
+  std::vector<Line> messages_;
+  std::vector<int32_t> ids_;   // prompt and answers so far
+  bool reply_closed_ = false;  // ids_ ends with <end_of_turn>
+};
+
+}  // namespace nestling

@@ -1,0 +1,121 @@
+// nestling run: one answer, streamed.
+#include <memory>
+
+#include <CLI/CLI.hpp>
+
+#include "command.h"
+#include "interrupt.h"
+#include "model_source.h"
+#include "options.h"
+#include "output.h"
+
+namespace nestling {
+namespace {
+
+struct RunOptions {
+  ModelChoice model;
+  EngineOptions engine;
+  SamplingChoice sampling;
+  AnswerChoice answer;
+  MediaOptions media;
+  ContentChoice content_flags;
+  std::vector<ContentArgument> content;  // in order
+  std::string system;
+  bool raw = false, json = false;
+};
+
+Result<Prompt> render(const RunOptions& options, std::vector<ContentPart> parts) {
+  if (options.raw && !options.system.empty())
+    return fail(ErrorCode::kUsage, "--system: has no place with --raw, which uses no chat template");
+  // The whole text is the user's own with --raw, so control names written in it count.
+  if (options.raw) return render_raw(parts, ControlText::kParsed);
+  std::vector<Message> messages;
+  if (!options.system.empty()) messages.push_back(Message::of("system", options.system));
+  messages.push_back({"user", std::move(parts)});
+  return render_chat(messages);
+}
+
+nlohmann::ordered_json result_json(const Engine& engine, const GenerateRequest& request, const GenerateResult& result,
+                                   const std::vector<std::string>& limits) {
+  return {{"text", result.text},
+          {"ids", result.ids},
+          {"finish_reason", result.finish_reason},
+          {"stop_string", result.stop_string},
+          {"size", request.size.name},
+          {"seed", request.sampling.seed},
+          {"sampling", sampling_json(request.sampling)},
+          {"usage",
+           {{"prompt_tokens", result.prompt_tokens},
+            {"completion_tokens", result.completion_tokens},
+            {"cached_tokens", result.cached_tokens}}},
+          {"timings", timings_json(engine.load_ms(), result)},
+          {"memory", memory_json(engine.plan())},
+          {"ple", ple_json(engine.options().ple, result.ple)},
+          {"limits", limits}};
+}
+
+// Ends an answer on the terminal: a newline of its own, and in words whatever was cut.
+Status finish_text(const GenerateResult& result, const std::vector<std::string>& limits) {
+  if (!result.text.ends_with('\n')) NESTLING_TRY_VOID(write_stdout("\n"));
+  for (const std::string& limit : limits) print_note(limit);
+  return flush_stdout();
+}
+
+Result<int> run(const RunOptions& options) {
+  NESTLING_TRY(std::vector<ContentPart> parts, read_content(options.content));
+  NESTLING_TRY(const Prompt prompt, render(options, std::move(parts)));
+  NESTLING_TRY(const std::unique_ptr<Engine> engine, open_engine(options.model, options.engine));
+  NESTLING_TRY(PromptInput input, prepare_prompt(*engine, prompt, media_of(options.content), options.media));
+
+  GenerateRequest request{.prompt = std::move(input),
+                          .size = engine->default_size(),
+                          .sampling = options.sampling.resolve(engine->config().generation),
+                          .max_tokens = options.answer.max_tokens,
+                          .stop = options.answer.stop,
+                          .cancelled = interrupt_flag()};
+  Status written;
+  if (!options.json)
+    request.on_text = [&written](std::string_view piece) {
+      if (written) written = write_stdout(piece);
+      if (written) written = flush_stdout();
+      if (!written) interrupt();
+    };
+  Session session(*engine);
+  NESTLING_TRY(const GenerateResult result, session.generate(request));
+  NESTLING_TRY_VOID(written);
+
+  std::vector<std::string> limits = prompt.notes;
+  limits.insert(limits.end(), result.limits.begin(), result.limits.end());
+  if (result.finish_reason == "length")
+    limits.push_back(fmt::format("the answer was cut after {} tokens (-n)", options.answer.max_tokens));
+  if (options.json) {
+    limits.insert(limits.begin(), engine->notes().begin(), engine->notes().end());  // else the log has them
+    NESTLING_TRY_VOID(print_json(result_json(*engine, request, result, limits)));
+  } else {
+    NESTLING_TRY_VOID(finish_text(result, limits));
+  }
+  return result.finish_reason == "cancelled" ? exit_status(ErrorCode::kCancelled) : 0;
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, Action& action) {
+  CLI::App* command = app.add_subcommand("run", "Answer one prompt, streamed to standard output");
+  const auto options = std::make_shared<RunOptions>();
+  add_model_options(*command, options->model, ModelArgument::kFlag);
+  add_content_options(*command, options->content_flags);
+  add_text(*command, "--system", options->system, "what the model is told before the prompt");
+  add_flag(*command, "--raw", options->raw,
+           "no chat template: <bos> and the prompt; control names such as <start_of_turn> in it count");
+  add_answer_options(*command, options->answer);
+  add_sampling_options(*command, options->sampling);
+  add_engine_options(*command, options->engine);
+  add_media_options(*command, options->media);
+  add_flag(*command, "--json", options->json, "one JSON document when the answer is complete");
+  command->parse_complete_callback([command, options, &action] {
+    options->content = options->content_flags.in_order(*command);
+    action = [options] { return run(*options); };
+  });
+}
+
+}  // namespace nestling

@@ -1,0 +1,57 @@
+// What an import stores: for every tensor its weight type, layout and region, in package order. The policy is the table
+// in weight_plan.cc; one function per region, so that a region can grow without touching the others.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "model/config.h"
+#include "model/tensor_names.h"
+#include "storage/checkpoint.h"
+#include "storage/package.h"
+#include "tensor/weight.h"
+
+namespace nestling {
+
+struct ImportOptions {
+  WeightType weights = WeightType::kQ4;
+  std::optional<WeightType> head;  // embed_tokens; by default q6, or `weights` when those are floats
+  std::optional<WeightType> ple;   // the PLE table; by default q8, or `weights` when those are floats
+
+  WeightType head_type() const { return head.value_or(is_quantized(weights) ? WeightType::kQ6 : weights); }
+  WeightType ple_type() const { return ple.value_or(is_quantized(weights) ? WeightType::kQ8 : weights); }
+  // AltUp, LAuReL and per-layer-model projections and the multimodal ones are kept at 8 bits at least.
+  WeightType side_type() const { return is_quantized(weights) ? WeightType::kQ8 : weights; }
+};
+
+struct PlannedTensor {
+  PackageTensor target;        // everything but the offset
+  std::string checkpoint;      // canonical name
+  std::vector<int64_t> shape;  // in the checkpoint, checked to be so
+  const CheckpointTensor* source = nullptr;
+};
+
+// How a text tensor is stored; `head_rows`: the rows of embed_tokens that are kept.
+PackageTensor stored_text_tensor(const TextTensor& tensor, const TextConfig& config, const ImportOptions& options,
+                                 int64_t head_rows);
+
+// The tensors of one part of the model, checked against the checkpoint; empty when it holds none of that part. A part
+// that is there only partly, another shape or a type that is no float: kModel naming tensor, what was found and needed.
+Result<std::vector<PlannedTensor>> plan_text(const Checkpoint& checkpoint, const ModelConfig& config,
+                                             const ImportOptions& options);
+Result<std::vector<PlannedTensor>> plan_vision(const Checkpoint& checkpoint, const ModelConfig& config,
+                                               const ImportOptions& options);
+Result<std::vector<PlannedTensor>> plan_audio(const Checkpoint& checkpoint, const ModelConfig& config,
+                                              const ImportOptions& options);
+
+// All parts in the order of the regions. A checkpoint without any of them: kModel.
+Result<std::vector<PlannedTensor>> plan_import(const Checkpoint& checkpoint, const ModelConfig& config,
+                                               const ImportOptions& options);
+
+// The tensor, checked to be there with this shape and as floats.
+Result<const CheckpointTensor*> find_tensor(const Checkpoint& checkpoint, std::string_view canonical_name,
+                                            const std::vector<int64_t>& shape);
+
+}  // namespace nestling

@@ -1,0 +1,226 @@
+#include <cstring>
+
+#include "kernels/x86/avx2_common.h"
+#include "kernels/x86/avx2_kernels.h"
+
+namespace nestling {
+namespace {
+
+using namespace avx2;
+
+// ---- quantised weights
+
+template <int kTokens>
+struct Sums {
+  __m256i of[kTokens][2];  // int32 dots of one block, [token][half of the 16 rows]
+};
+
+// One pmaddwd per block: with the offset's correction as the start the final int16 sum fits (8 * 127 * 16 = 16,256),
+// and what wraps on the way does not matter.
+template <int kTokens>
+NESTLING_AVX2_INLINE void dot_q4(const std::byte* cell, const int32_t* x, const int32_t* corrections, Sums<kTokens>& sums) {
+  __m256i acc[kTokens][2];
+  NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) acc[m][0] = acc[m][1] = _mm256_set1_epi32(corrections[m]);
+  NESTLING_UNROLL for (int j = 0; j < 4; ++j) {
+    const CodePair top = load_codes<WeightType::kQ4>(cell, j, 0), bottom = load_codes<WeightType::kQ4>(cell, j, 1);
+    NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) {
+      const __m256i xx = _mm256_set1_epi32(x[(2 * j) * kTokens + m]);
+      multiply_add_bytes(acc[m][0], top.first, xx);
+      multiply_add_bytes(acc[m][1], bottom.first, xx);
+    }
+    NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) {
+      const __m256i xx = _mm256_set1_epi32(x[(2 * j + 1) * kTokens + m]);
+      multiply_add_bytes(acc[m][0], top.second, xx);
+      multiply_add_bytes(acc[m][1], bottom.second, xx);
+    }
+  }
+  const __m256i ones = _mm256_set1_epi16(1);
+  NESTLING_UNROLL for (int m = 0; m < kTokens; ++m)
+    NESTLING_UNROLL for (int half = 0; half < 2; ++half) sums.of[m][half] = _mm256_madd_epi16(acc[m][half], ones);
+}
+
+// Codes of 6 bits fill int16 after 16 inputs (32 * 127 * 8 = 32,512): two pmaddwd per block.
+template <int kTokens>
+NESTLING_AVX2_INLINE void dot_q6(const std::byte* cell, const int32_t* x, const int32_t* corrections, Sums<kTokens>& sums) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  NESTLING_UNROLL for (int part = 0; part < 2; ++part) {
+    __m256i acc[kTokens][2];
+    NESTLING_UNROLL for (int m = 0; m < kTokens; ++m)
+      acc[m][0] = acc[m][1] = _mm256_set1_epi32(corrections[(1 + part) * kTokens + m]);
+    NESTLING_UNROLL for (int j = 2 * part; j < 2 * part + 2; ++j) {
+      const CodePair top = load_codes<WeightType::kQ6>(cell, j, 0), bottom = load_codes<WeightType::kQ6>(cell, j, 1);
+      NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) {
+        const __m256i x0 = _mm256_set1_epi32(x[(2 * j) * kTokens + m]);
+        multiply_add_bytes(acc[m][0], top.first, x0);
+        multiply_add_bytes(acc[m][1], bottom.first, x0);
+        const __m256i x1 = _mm256_set1_epi32(x[(2 * j + 1) * kTokens + m]);
+        multiply_add_bytes(acc[m][0], top.second, x1);
+        multiply_add_bytes(acc[m][1], bottom.second, x1);
+      }
+    }
+    NESTLING_UNROLL for (int m = 0; m < kTokens; ++m)
+      NESTLING_UNROLL for (int half = 0; half < 2; ++half) {
+        const __m256i sum = _mm256_madd_epi16(acc[m][half], ones);
+        sums.of[m][half] = part == 0 ? sum : _mm256_add_epi32(sums.of[m][half], sum);
+      }
+  }
+}
+
+template <int kTokens>
+NESTLING_AVX2_INLINE void dot_q8(const std::byte* cell, const int32_t* x, Sums<kTokens>& sums) {
+  NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) sums.of[m][0] = sums.of[m][1] = _mm256_setzero_si256();
+  NESTLING_UNROLL for (int k = 0; k < 8; ++k) {
+    const __m256i w0 = load(cell + 64 * k), w1 = load(cell + 64 * k + 32);
+    const __m256i abs0 = _mm256_abs_epi8(w0), abs1 = _mm256_abs_epi8(w1);
+    NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) {
+      const __m256i xx = _mm256_set1_epi32(x[k * kTokens + m]);
+      sums.of[m][0] = add_signed_dot(sums.of[m][0], w0, abs0, xx);
+      sums.of[m][1] = add_signed_dot(sums.of[m][1], w1, abs1, xx);
+    }
+  }
+}
+
+template <WeightType kType, int kTokens, int kStreams>
+void quantized_tile(const Il16Args& a) {
+  // The float sums do not fit beside the integer ones; they live in the L1 cache.
+  alignas(32) float acc[kStreams][kTokens][kLanes] = {};
+  if (a.accumulate)
+    for (int s = 0; s < kStreams; ++s)
+      for (int m = 0; m < kTokens; ++m)
+        std::memcpy(acc[s][m], a.y + m * a.y_stride + s * a.y_stream, sizeof(acc[s][m]));
+  const int32_t* x = a.tile.codes;
+  const int32_t* corrections = a.tile.corrections;
+  const float* x_scales = a.tile.scales;
+  const int64_t blocks = a.cols / kQuantBlock;
+  for (int64_t block = 0; block < blocks; ++block) {
+    const std::byte* superblock = a.w + block / 2 * il16_superblock_bytes(kType);
+    const int64_t half_block = block % 2;
+    for (int s = 0; s < kStreams; ++s, superblock += a.w_stream) {
+      const std::byte* cell = superblock + kLineBytes + half_block * cell_bytes(kType);
+      Sums<kTokens> sums;
+      if constexpr (kType == WeightType::kQ4)
+        dot_q4<kTokens>(cell, x, corrections, sums);
+      else if constexpr (kType == WeightType::kQ6)
+        dot_q6<kTokens>(cell, x, corrections, sums);
+      else
+        dot_q8<kTokens>(cell, x, sums);
+      NESTLING_UNROLL for (int half = 0; half < 2; ++half) {
+        const __m256 w_scale = load_half8(superblock + 32 * half_block + 16 * half);
+        NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) {
+          float* sum = acc[s][m] + 8 * half;
+          const __m256 scale = _mm256_mul_ps(w_scale, _mm256_broadcast_ss(x_scales + m));
+          _mm256_store_ps(sum, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.of[m][half]), scale, _mm256_load_ps(sum)));
+        }
+      }
+    }
+    x += 8 * kTokens;
+    corrections += 3 * kTokens;
+    x_scales += kTokens;
+  }
+  for (int s = 0; s < kStreams; ++s)
+    for (int m = 0; m < kTokens; ++m)
+      std::memcpy(a.y + m * a.y_stride + s * a.y_stream, acc[s][m], sizeof(acc[s][m]));
+}
+
+template <WeightType kType, int kStreams>
+void quantized_streams(const Il16Args& a) {
+  switch (a.tokens) {
+    case 1: return quantized_tile<kType, 1, kStreams>(a);
+    case 2: return quantized_tile<kType, 2, kStreams>(a);
+    case 3: return quantized_tile<kType, 3, kStreams>(a);
+    case 4: return quantized_tile<kType, 4, kStreams>(a);
+    case 5: return quantized_tile<kType, 5, kStreams>(a);
+    case 6: return quantized_tile<kType, 6, kStreams>(a);
+  }
+}
+
+template <WeightType kType>
+void quantized(const Il16Args& a) {
+  if (a.streams == 4) return quantized_streams<kType, 4>(a);
+  Il16Args one = a;
+  one.streams = 1;
+  for (int s = 0; s < a.streams; ++s) {
+    quantized_streams<kType, 1>(one);
+    one.w += a.w_stream;
+    one.y += a.y_stream;
+  }
+}
+
+// ---- float weights
+
+template <WeightType kType>
+NESTLING_AVX2_INLINE __m256 load_weights(const std::byte* w) {
+  if constexpr (kType == WeightType::kF32)
+    return _mm256_loadu_ps(reinterpret_cast<const float*>(w));
+  else
+    return load_bf16x8(w);
+}
+
+template <WeightType kType, int kTokens, int kStreams>
+void float_tile(const Il16Args& a) {
+  constexpr int64_t kBytes = float_bytes(kType);
+  __m256 acc[kStreams][kTokens][2];
+  NESTLING_UNROLL for (int s = 0; s < kStreams; ++s)
+    NESTLING_UNROLL for (int m = 0; m < kTokens; ++m)
+      NESTLING_UNROLL for (int half = 0; half < 2; ++half)
+        acc[s][m][half] = a.accumulate ? _mm256_loadu_ps(a.y + m * a.y_stride + s * a.y_stream + 8 * half)
+                                       : _mm256_setzero_ps();
+  const std::byte* w = a.w;
+  for (int64_t k = 0; k < a.cols; ++k, w += kLanes * kBytes) {
+    __m256 weights[kStreams][2];
+    NESTLING_UNROLL for (int s = 0; s < kStreams; ++s) {
+      weights[s][0] = load_weights<kType>(w + s * a.w_stream);
+      weights[s][1] = load_weights<kType>(w + s * a.w_stream + 8 * kBytes);
+    }
+    NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) {
+      const __m256 x = _mm256_broadcast_ss(a.x + m * a.x_stride + k);
+      NESTLING_UNROLL for (int s = 0; s < kStreams; ++s)
+        NESTLING_UNROLL for (int half = 0; half < 2; ++half)
+          acc[s][m][half] = _mm256_fmadd_ps(weights[s][half], x, acc[s][m][half]);
+    }
+  }
+  NESTLING_UNROLL for (int s = 0; s < kStreams; ++s)
+    NESTLING_UNROLL for (int m = 0; m < kTokens; ++m)
+      NESTLING_UNROLL for (int half = 0; half < 2; ++half)
+        _mm256_storeu_ps(a.y + m * a.y_stride + s * a.y_stream + 8 * half, acc[s][m][half]);
+}
+
+// All streams, as many at a time as the registers hold.
+template <WeightType kType, int kTokens>
+void float_streams(const Il16Args& a) {
+  constexpr int kTogether = kTokens == 1 ? 4 : kTokens <= 3 ? 2 : 1;
+  Il16Args part = a;
+  int left = a.streams;
+  for (; left >= kTogether; left -= kTogether) {
+    float_tile<kType, kTokens, kTogether>(part);
+    part.w += kTogether * a.w_stream;
+    part.y += kTogether * a.y_stream;
+  }
+  for (; left > 0; --left) {
+    float_tile<kType, kTokens, 1>(part);
+    part.w += a.w_stream;
+    part.y += a.y_stream;
+  }
+}
+
+template <WeightType kType>
+void floats(const Il16Args& a) {
+  switch (a.tokens) {
+    case 1: return float_streams<kType, 1>(a);
+    case 2: return float_streams<kType, 2>(a);
+    case 3: return float_streams<kType, 3>(a);
+    case 4: return float_streams<kType, 4>(a);
+    case 5: return float_streams<kType, 5>(a);
+    case 6: return float_streams<kType, 6>(a);
+  }
+}
+
+}  // namespace
+
+void avx2_il16_f32(const Il16Args& a) { floats<WeightType::kF32>(a); }
+void avx2_il16_bf16(const Il16Args& a) { floats<WeightType::kBF16>(a); }
+void avx2_il16_q8(const Il16Args& a) { quantized<WeightType::kQ8>(a); }
+void avx2_il16_q6(const Il16Args& a) { quantized<WeightType::kQ6>(a); }
+void avx2_il16_q4(const Il16Args& a) { quantized<WeightType::kQ4>(a); }
+
+}  // namespace nestling

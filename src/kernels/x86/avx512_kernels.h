@@ -1,0 +1,18 @@
+// The AVX-512 VNNI functions. All carry the target attribute: nothing wide may leak into functions other sets share.
+#pragma once
+
+#include "kernels/kernel_table.h"
+
+namespace nestling {
+
+void avx512_il16_f32(const Il16Args& a);
+void avx512_il16_bf16(const Il16Args& a);
+void avx512_il16_q8(const Il16Args& a);
+void avx512_il16_q6(const Il16Args& a);
+void avx512_il16_q4(const Il16Args& a);
+
+void avx512_lane_dot_q8(const LaneDotArgs& a);
+void avx512_lane_dot_q6(const LaneDotArgs& a);
+void avx512_lane_dot_q4(const LaneDotArgs& a);
+
+}  // namespace nestling
