@@ -37,7 +37,9 @@ std::vector<fs::path> model_directories() {
 Result<fs::path> find_model(const std::string& model) {
   std::error_code error;
   if (model.empty()) return fail(ErrorCode::kUsage, "--model is empty; a package, a checkpoint directory or a name is needed");
-  if (fs::exists(model, error)) return fs::path(model);
+  // A directory that only happens to have the name of a model does not hide it.
+  const bool exists = fs::exists(model, error), checkpoint = fs::exists(fs::path(model) / "config.json", error);
+  if (exists && (checkpoint || !fs::is_directory(model, error) || !is_name(model))) return fs::path(model);
   std::string tried;
   if (is_name(model)) {
     for (const fs::path& directory : model_directories()) {
@@ -46,6 +48,7 @@ Result<fs::path> find_model(const std::string& model) {
       tried += (tried.empty() ? "" : ", ") + directory.string();
     }
   }
+  if (exists) return fs::path(model);  // opening it says what is missing
   if (tried.empty()) return fail(ErrorCode::kModel, "model {}: no such file or directory", model);
   return fail(ErrorCode::kModel, "model {}: no such file or directory, and no model of that name in {}", model, tried);
 }

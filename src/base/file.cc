@@ -250,6 +250,13 @@ Status AtomicFileWriter::commit() {
   return {};
 }
 
+Status AtomicFileWriter::drop_from_page_cache(uint64_t offset, uint64_t bytes) {
+  // Only clean pages can be dropped.
+  if (::fsync(fd_) != 0) return fail(ErrorCode::kFailed, "{}: writing: {}", target_.string(), errno_text(errno));
+  ::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_DONTNEED);
+  return {};
+}
+
 Result<std::string> read_text_file(const std::filesystem::path& path, uint64_t max_bytes) {
   NESTLING_TRY(const File file, File::open(path));
   if (file.size() > max_bytes)

@@ -88,6 +88,9 @@ class AtomicFileWriter {
   Status write_at(uint64_t offset, std::span<const std::byte> bytes);  // does not move position()
   Status pad_to(uint64_t multiple);                                    // zero bytes up to the next multiple
   Status commit();                                                     // fsync and rename
+  // Writes what is pending and drops [offset, offset + bytes) from the page cache: for data that is read by position and
+  // should not be taken for memory in use.
+  Status drop_from_page_cache(uint64_t offset, uint64_t bytes);
   const std::filesystem::path& temporary_path() const { return temporary_; }
 
  private:

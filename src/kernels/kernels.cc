@@ -12,7 +12,7 @@ namespace {
 constexpr const KernelTable* kTables[] = {
 #if defined(__x86_64__)
     &kAvx512Kernels, &kAvx2Kernels,
-#elif defined(NESTLING_ARM_TODO)
+#elif defined(__aarch64__)
     &kI8mmKernels, &kNeonKernels,
 #endif
     &kScalarKernels,

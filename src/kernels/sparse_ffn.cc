@@ -16,8 +16,9 @@ constexpr int64_t kCacheBytes = 256 * 1024;  // weights of a group of neurons th
 
 // ---- up
 
+// Into the L2 cache: the L1 cache allows fewer lines under way, which costs a third (measured on Zen 4).
 void prefetch(const std::byte* bytes, uint64_t count) {
-  for (uint64_t at = 0; at < count; at += kLineBytes) __builtin_prefetch(bytes + at);
+  for (uint64_t at = 0; at < count; at += kLineBytes) __builtin_prefetch(bytes + at, /*write=*/0, /*locality=*/2);
 }
 
 class UpProduct {
@@ -210,6 +211,7 @@ void sparse_down(const Kernels& kernels, ThreadPool& pool, const SparseSelection
     a.rows = down.stored_rows;
     a.begin = begin;
     a.end = end;
+    // Several rows share weights, so that they go in groups that fit the cache; one row reads every weight once.
     const int64_t group = kept.rows == 1 ? input.blocks() : blocks_per_group(down, end - begin);
     for (int64_t block = 0; block < input.blocks(); block += group) {
       a.first_block = block;

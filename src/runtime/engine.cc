@@ -38,6 +38,11 @@ Result<const Tokenizer*> Engine::require_tokenizer() const {
   return tokenizer_.get();
 }
 
+void Engine::release_modalities() {
+  package_.release_region(Region::kVision);
+  package_.release_region(Region::kAudio);
+}
+
 // `--size auto`: the largest published row, or the whole file, whose plan fits the budget (or the memory available).
 Status Engine::choose_size(MemoryRequest& request) {
   if (options_.size.empty() || options_.size == "full") {
@@ -99,8 +104,10 @@ Status Engine::plan_and_reserve() {
                                  available / 1e6));
   for (const std::string& note : notes_) spdlog::warn("{}", note);
 
+  stop_ids_ = config_.generation.stop_ids;
   if (!package_.info().tokenizer.empty()) {
     NESTLING_TRY(tokenizer_, Tokenizer::load(package_.info().tokenizer));
+    if (const auto end_of_turn = tokenizer_->find("<end_of_turn>")) stop_ids_.push_back(*end_of_turn);
   }
   pool_ = std::make_unique<ThreadPool>(options_.threads, options_.threads <= available_core_count());
   workspace_ = std::make_unique<Workspace>(config_.text, options_.chunk, options_.threads);

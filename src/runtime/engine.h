@@ -51,9 +51,16 @@ class Engine {
   const Tokenizer* tokenizer() const { return tokenizer_.get(); }
   Result<const Tokenizer*> require_tokenizer() const;
 
+  // Ids that end an answer: those of the model's configuration, and <end_of_turn> where the tokenizer has it.
+  std::span<const int64_t> stop_ids() const { return stop_ids_; }
+
   // The size the engine was opened for, and any other of the same file (parse_size; quantisation group of the weights).
   const ModelSize& default_size() const { return default_size_; }
   Result<ModelSize> size(std::string_view text) const;
+  // Drops the vision and audio parameters from memory; the next picture or sound loads them again. Embeddings made from
+  // them before stay valid: they are copies.
+  void release_modalities();
+
   const MemoryPlan& plan() const { return plan_; }
   double load_ms() const { return load_ms_; }
   // In words, whatever opening scaled, warned of or chose by itself (for `limits[]` and the log).
@@ -75,6 +82,7 @@ class Engine {
   std::unique_ptr<Workspace> workspace_;
   std::unique_ptr<PleStore> ple_;
   AlignedArray<float> logits_;
+  std::vector<int64_t> stop_ids_;
   ModelSize default_size_;
   MemoryPlan plan_;
   double load_ms_ = 0;

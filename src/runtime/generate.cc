@@ -140,7 +140,6 @@ Result<GenerateResult> Session::generate(const GenerateRequest& request) {
   TextOutput output(engine_.tokenizer(), std::move(stops), request, result.text);
   const size_t room = context - request.prompt.ids.size() + 1;
   result.ids.reserve(request.max_tokens > 0 ? std::min(room, static_cast<size_t>(request.max_tokens)) : room);
-  const std::vector<int64_t>& stop_ids = engine_.config().generation.stop_ids;
   const auto decode_started = Clock::now();
 
   while (hidden != nullptr) {
@@ -150,7 +149,7 @@ Result<GenerateResult> Session::generate(const GenerateRequest& request) {
     result.ids.push_back(id);
     if (request.sampling.top_logprobs > 0) result.logprobs.push_back(std::move(sampled));
     if (result.ids.size() == 1) result.first_token_ms = milliseconds_since(started);
-    if (request.use_stop_ids && std::ranges::find(stop_ids, id) != stop_ids.end()) {
+    if (request.use_stop_ids && std::ranges::find(engine_.stop_ids(), id) != engine_.stop_ids().end()) {
       result.finish_reason = "stop";
       break;
     }

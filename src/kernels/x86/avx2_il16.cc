@@ -66,16 +66,27 @@ NESTLING_AVX2_INLINE void dot_q6(const std::byte* cell, const int32_t* x, const 
   }
 }
 
+// At most 4 tokens together: int32 sums of more do not fit the registers.
 template <int kTokens>
 NESTLING_AVX2_INLINE void dot_q8(const std::byte* cell, const int32_t* x, Sums<kTokens>& sums) {
-  NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) sums.of[m][0] = sums.of[m][1] = _mm256_setzero_si256();
-  NESTLING_UNROLL for (int k = 0; k < 8; ++k) {
-    const __m256i w0 = load(cell + 64 * k), w1 = load(cell + 64 * k + 32);
-    const __m256i abs0 = _mm256_abs_epi8(w0), abs1 = _mm256_abs_epi8(w1);
-    NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) {
-      const __m256i xx = _mm256_set1_epi32(x[k * kTokens + m]);
-      sums.of[m][0] = add_signed_dot(sums.of[m][0], w0, abs0, xx);
-      sums.of[m][1] = add_signed_dot(sums.of[m][1], w1, abs1, xx);
+  constexpr int kTogether = kTokens <= 4 ? kTokens : (kTokens + 1) / 2;
+  NESTLING_UNROLL for (int first = 0; first < kTokens; first += kTogether) {
+    __m256i acc[kTogether][2];
+    NESTLING_UNROLL for (int m = 0; m < kTogether; ++m) acc[m][0] = acc[m][1] = _mm256_setzero_si256();
+    for (int k = 0; k < 8; ++k) {
+      const __m256i w0 = load(cell + 64 * k), w1 = load(cell + 64 * k + 32);
+      const __m256i abs0 = _mm256_abs_epi8(w0), abs1 = _mm256_abs_epi8(w1);
+      NESTLING_UNROLL for (int m = 0; m < kTogether; ++m) {
+        if (first + m >= kTokens) continue;
+        const __m256i xx = _mm256_set1_epi32(x[k * kTokens + first + m]);
+        acc[m][0] = add_signed_dot(acc[m][0], w0, abs0, xx);
+        acc[m][1] = add_signed_dot(acc[m][1], w1, abs1, xx);
+      }
+    }
+    NESTLING_UNROLL for (int m = 0; m < kTogether; ++m) {
+      if (first + m >= kTokens) continue;
+      sums.of[first + m][0] = acc[m][0];
+      sums.of[first + m][1] = acc[m][1];
     }
   }
 }

@@ -112,7 +112,7 @@ class DownProduct {
 
   void run() const {
     for (int64_t block = a_.first_block; block < a_.end_block; ++block) {
-      if (block + 1 < a_.end_block) prefetch(block + 1);
+      if (block + kAhead < a_.end_block) prefetch(block + kAhead);
       const Pairs pairs = pairs_of(block);
       if (pairs.count == 0) continue;
       if constexpr (kType == WeightType::kQ4) {
@@ -131,6 +131,7 @@ class DownProduct {
 
  private:
   static constexpr int64_t kTileBytes = 2 * code_bytes(kType);
+  static constexpr int64_t kAhead = 2;
 
   const std::byte* scales_of(int64_t block) const { return a_.w + block * block_bytes_; }
   const std::byte* codes_of(int64_t block, int32_t kept) const {
@@ -140,13 +141,14 @@ class DownProduct {
   void prefetch(int64_t block) const {
     const int32_t first = a_.x.starts[block], last = a_.x.starts[block + 1];
     if (first == last) return;
-    prefetch(scales_of(block) + 2 * a_.begin, 2 * (a_.end - a_.begin));
+    // Scales are long enough for the hardware to follow, once it has seen the start.
+    prefetch(scales_of(block) + 2 * a_.begin, 4 * kLineBytes);
     const int64_t begin = a_.begin / kInputMajorWidth * kTileBytes;
     const int64_t end = ceil_div(a_.end, kInputMajorWidth) * kTileBytes;
     for (int32_t i = first; i < last; ++i) prefetch(codes_of(block, i) + begin, end - begin);
   }
   static void prefetch(const std::byte* bytes, int64_t count) {
-    for (int64_t at = 0; at < count; at += kLineBytes) _mm_prefetch(bytes + at, _MM_HINT_T0);
+    for (int64_t at = 0; at < count; at += kLineBytes) _mm_prefetch(bytes + at, _MM_HINT_T1);
   }
 
   Pairs pairs_of(int64_t block) const {

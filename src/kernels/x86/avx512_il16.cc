@@ -6,7 +6,8 @@ namespace {
 
 using namespace avx512;
 
-// A few tokens stream weights from memory: the lines this far ahead are asked for.
+// From 4 tokens on, asking for the lines this far ahead is worth 5 to 15 % where weights come from memory and costs 1 %
+// where they do not; with fewer tokens it costs 20 % (measured on Zen 4).
 constexpr int64_t kPrefetchBytes = 4608;
 constexpr int kPrefetchTokens = 4;
 

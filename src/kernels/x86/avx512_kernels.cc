@@ -35,6 +35,8 @@ NESTLING_AVX512 int64_t float_products(int64_t rounds) {
 
 }  // namespace
 
+// Measured on Zen 4 (16,384 x 2,048 from memory, one core): four far sub-ranges in lock-step without prefetch reach 92 to
+// 95 % of plain reading at one token, one stream with any prefetch 57 to 77 %.
 // Coding activations and the sparse sums of down gain nothing from wider registers: they are the AVX2 functions.
 constinit const KernelTable kAvx512Kernels = {
     .name = "avx512",

@@ -1,0 +1,247 @@
+"""nestling chat: from a pipe, and at a terminal (a pseudo-terminal)."""
+
+import os
+import pty
+import re
+import select
+import signal
+import time
+import unittest
+
+from harness import PATIENCE, PROGRAM, CliTest, files_below
+
+CHAT = ("chat", "-m", "nano", "--temp", "0")
+STATS = re.compile(r"prompt +(\d+) tokens: (\d+) from the cache, (\d+) new")
+
+
+class PipeTest(CliTest):
+    def chat(self, *lines, args=(), status=0):
+        """Stdout and stderr of a chat with these lines."""
+        done = self.run_program(*CHAT, *args, stdin="\n".join(lines) + "\n")
+        self.assertEqual(done.returncode, status, done.stderr.decode())
+        return done.stdout.decode(), done.stderr.decode()
+
+    def stats(self, text):
+        return [tuple(map(int, found)) for found in STATS.findall(text)]
+
+    def test_a_second_turn_reads_only_what_is_new(self):
+        answers, notes = self.chat("My name is Anna.", "/stats", "What is my name?", "/stats")
+        self.assertEqual(len(answers.splitlines()), 2)
+        (first, cached_first, new_first), (second, cached_second, new_second) = self.stats(notes)
+        self.assertEqual((cached_first, new_first), (0, first))
+        self.assertGreaterEqual(cached_second, first)
+        self.assertEqual(cached_second + new_second, second)
+        self.assertLess(new_second, second // 2)
+
+    def test_a_conversation_is_what_one_prompt_would_be(self):
+        answers, _ = self.chat("My name is Anna.", "What is my name?")
+        first, second = answers.splitlines()
+        whole = ("<start_of_turn>user\nMy name is Anna.<end_of_turn>\n<start_of_turn>model\n" + first +
+                 "<end_of_turn>\n<start_of_turn>user\nWhat is my name?<end_of_turn>\n<start_of_turn>model\n")
+        self.assertEqual(self.succeed("run", "-m", "nano", "--temp", "0", "--raw", "-p", whole).strip(), second)
+
+    def test_sessions_resume(self):
+        uninterrupted, notes = self.chat("My name is Anna.", "What is my name?", "/stats")
+        first, _ = self.chat("My name is Anna.", args=("--session", "s"))
+        second, resumed = self.chat("What is my name?", "/stats", args=("--session", "s"))
+        self.assertEqual(first + second, uninterrupted)
+        self.assertIn("resumed 1 turns", resumed)
+        self.assertEqual(self.stats(resumed), self.stats(notes))  # nothing was read again
+        third, resumed = self.chat(args=("--session", "s"))
+        self.assertEqual(third, "")
+        self.assertIn("resumed 2 turns", resumed)
+
+    def test_sessions_are_tied_to_what_wrote_them(self):
+        self.chat("Hello!", args=("--session", "s"))
+        before = (self.directory / "s").read_bytes()
+        self.refused(3, *CHAT, "--session", "s", "--kv", "f32", says=["s:", "K/V"], stdin="Hello!\n")
+        self.refused(3, *CHAT, "--session", "s", "--weights", "q8", says="s:", stdin="Hello!\n")
+        self.refused(2, *CHAT, "--session", "s", "--system", "Be rude.", says="--system", stdin="Hello!\n")
+        self.assertEqual((self.directory / "s").read_bytes(), before)
+        _, notes = self.chat("Hello!", args=("--session", "s", "--size", "e2b"))
+        self.assertIn("read again", notes)
+
+    def test_damaged_sessions_are_refused(self):
+        self.chat("Hello!", args=("--session", "s"))
+        whole = (self.directory / "s").read_bytes()
+        for damaged in (b"", b"GGUF", whole[:200], whole[:-100], b"X" + whole[1:], whole.replace(b"reply_closed", b"reply_cl0sed")):
+            (self.directory / "s").write_bytes(damaged)
+            self.refused(3, *CHAT, "--session", "s", says="s:", stdin="Hello!\n")
+            self.assertEqual((self.directory / "s").read_bytes(), damaged)
+
+    def test_an_error_loses_no_session(self):
+        self.chat("My name is Anna.", "/frob", args=("--session", "s"), status=2)
+        _, resumed = self.chat(args=("--session", "s"))
+        self.assertIn("resumed 1 turns", resumed)
+
+    def test_commands(self):
+        answers, notes = self.chat("/help", "/stats", "/size", "/size e2b", "/quit", "Hello!")
+        self.assertEqual(answers, "")
+        for text in ("/image FILE", "no answer yet", "size e4b", "size e2b"):
+            self.assertIn(text, notes)
+        self.assertIn("/frob", self.chat("/frob", status=2)[1])
+        self.assertIn("e2b", self.chat("/size e9", status=2)[1])
+        self.assertIn("vision", self.chat("/image x.png", status=3)[1])
+        self.assertIn("audio", self.chat("/audio x.wav", status=3)[1])
+        self.assertIn("/image", self.chat("/image", status=2)[1])
+
+    def test_clear_forgets(self):
+        _, notes = self.chat("Hello!", "/stats", "/clear", "Hello!", "/stats")
+        first, second = self.stats(notes)
+        self.assertEqual(first, second)
+
+    def test_save_command(self):
+        self.chat("Hello!", "/save kept", "Hello!")
+        self.assertEqual(files_below(self.directory), ["kept"])
+        self.assertIn("resumed 1 turns", self.chat(args=("--session", "kept"))[1])
+        self.chat("/save", status=2)
+
+    def test_many_lines_are_one_message(self):
+        joined, notes = self.chat("What is the \\", "opposite of hot?", "/stats")
+        block, notes_block = self.chat('"""What is the ', 'opposite of hot?"""', "/stats")
+        self.assertEqual((joined, self.stats(notes)), (block, self.stats(notes_block)))
+        self.assertEqual(len(self.stats(notes)), 1)
+
+    def test_slashes_begin_a_message_when_doubled(self):
+        answers, _ = self.chat("//hello")
+        self.assertTrue(answers.strip())
+
+    def test_the_context_warns_and_ends(self):
+        _, notes = self.chat("Hello!", "Hello!", "Hello!", "Hello!", "/stats", args=("--ctx", "64"), status=2)
+        self.assertRegex(notes, r"\d+ of 64 tokens of the context are used")
+        self.assertRegex(notes, r"the prompt has \d+ tokens; the context holds 64")
+
+    def test_invalid_text(self):
+        done = self.run_program(*CHAT, stdin=b"caf\xe9\n")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b"UTF-8", done.stderr)
+
+    def test_end_of_input_and_interrupt(self):
+        self.assertEqual(self.chat()[0], "")
+        with self.started(*CHAT, stdin=-1) as process:
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(), 130)
+
+
+class Terminal:
+    """A program at a pseudo-terminal."""
+
+    def __init__(self, test, *args):
+        program = [PROGRAM, *args]
+        self.text = ""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.chdir(test.directory)
+            os.execve(program[0], program, test.environment())
+        test.addCleanup(self.close)
+
+    def expect(self, text):
+        """Reads on until `text` has appeared after what was expected before."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.text:
+            ready, _, _ = select.select([self.fd], [], [], max(0, deadline - time.monotonic()))
+            try:
+                piece = os.read(self.fd, 4096) if ready else b""
+            except OSError:  # the program has ended
+                piece = b""
+            if not piece:
+                raise AssertionError(f"{text!r} did not come; there was {self.text!r}")
+            self.text += piece.decode(errors="replace")
+        before, self.text = self.text.split(text, 1)
+        return before
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def status(self):
+        """Exit status, with everything still printed read."""
+        try:
+            while piece := os.read(self.fd, 4096):
+                self.text += piece.decode(errors="replace")
+        except OSError:
+            pass
+        pid, status = os.waitpid(self.pid, 0)
+        self.pid = 0
+        return os.waitstatus_to_exitcode(status)
+
+    def close(self):
+        os.close(self.fd)
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+
+
+class TerminalTest(CliTest):
+    def chat(self, *args):
+        terminal = Terminal(self, *CHAT[:3], *(args or CHAT[3:]))
+        terminal.expect("/help lists the commands")
+        terminal.expect(">>> ")
+        return terminal
+
+    def test_answers_and_prompts_again(self):
+        terminal = self.chat()
+        terminal.type("What is the opposite of hot?\n")
+        self.assertIn("hot", terminal.expect(">>> "))
+        terminal.type("\x04")
+        self.assertEqual(terminal.status(), 0)
+
+    def test_lines_can_be_edited(self):
+        terminal = self.chat()
+        terminal.type("/szie\x7f\x7f\x7fize\n")
+        terminal.expect("size e4b")
+        terminal.type("/quit\n")
+        self.assertEqual(terminal.status(), 0)
+
+    def test_history_is_kept_from_chat_to_chat(self):
+        terminal = self.chat()
+        terminal.type("/size e2b\n")
+        terminal.expect("size e2b\r\n")
+        terminal.type("/size\n")
+        terminal.expect("size e2b\r\n")
+        terminal.type("\x10\x10\x10\n")  # Ctrl-P: up in the history, here to the first command
+        terminal.expect("size e2b\r\n")
+        terminal.type("/quit\n")
+        self.assertEqual(terminal.status(), 0)
+        history = self.home / "state" / "nestling" / "history"
+        self.assertEqual(history.stat().st_mode & 0o077, 0)
+        again = self.chat()
+        again.type("\x10\x10\n")
+        again.expect("size e")
+        again.type("\x04")
+        self.assertEqual(again.status(), 0)
+
+    def test_unicode_input(self):
+        terminal = self.chat()
+        terminal.type("/größe\n")
+        terminal.expect("/größe is no command")
+        terminal.type("\x04")
+        self.assertEqual(terminal.status(), 0)
+
+    def test_an_error_does_not_end_the_chat(self):
+        terminal = self.chat()
+        terminal.type("/image x.png\n")
+        terminal.expect("vision")
+        terminal.expect(">>> ")
+        terminal.type("/quit\n")
+        self.assertEqual(terminal.status(), 0)
+
+    def test_ctrl_c_stops_an_answer_and_then_the_chat(self):
+        terminal = self.chat("--temp", "100", "--top-k", "0", "--top-p", "1", "--seed", "1", "--session", "s")
+        terminal.type("Tell me a story.\n")
+        terminal.expect("Tell me a story.\r\n")
+        while not terminal.text.strip():  # the answer has begun
+            terminal.text += os.read(terminal.fd, 1).decode(errors="replace")
+        terminal.type("\x03")
+        terminal.expect(">>> ")
+        terminal.type("/stats\n")
+        terminal.expect("ended by cancelled")
+        terminal.expect(">>> ")
+        terminal.type("half a li\x03")
+        terminal.expect(">>> ")
+        terminal.type("\x03")
+        self.assertEqual(terminal.status(), 130)
+        self.assertIn("saved 1 turns", terminal.text)
+
+
+if __name__ == "__main__":
+    unittest.main()
