@@ -49,7 +49,7 @@ JSON_FOLDERS = {"model", "storage", "text", "importing", "runtime", "server", "a
 # Formatting is part of every error sentence.
 EVERYWHERE = {"fmt"}
 SYSTEM = re.compile(r"(sys|linux|asm|arpa|netinet)/|^(unistd|fcntl|immintrin|arm_neon|time|sched|fnmatch|dirent|poll|"
-                    r"signal|termios|errno|pthread|dlfcn|cpuid|netdb)\.h$")
+                    r"signal|termios|errno|malloc|pthread|dlfcn|cpuid|netdb)\.h$")
 
 
 def folder_of(path, root=ROOT):

@@ -8,7 +8,7 @@ mkdir -p build
 packages=(clang-19 lld-19 cmake ninja-build pkg-config g++ python3
           libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev libedit-dev libsentencepiece-dev
           libjpeg-dev libpng-dev libwebp-dev libgif-dev libsndfile1-dev libsoxr-dev libkissfft-dev
-          libgtest-dev libgmock-dev libbenchmark-dev)
+          libgtest-dev libgmock-dev)
 long_packages=(python3-venv xz-utils)
 [ "${1:-}" = long ] && packages+=("${long_packages[@]}")
 

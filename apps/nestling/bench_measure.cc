@@ -103,7 +103,9 @@ class SizeBench {
     return {};
   }
 
+  // PLE rows come from the disk in every run: what is mapped, and has been read, stays in memory.
   Result<GenerateResult> generate(int64_t prompt_tokens, int64_t max_tokens) {
+    drop_from_page_cache(package_);
     // Sampled as users sample: greedy decoding of random weights runs in circles, and so would the rows it reads.
     const GenerationDefaults& defaults = engine_->config().generation;
     NESTLING_TRY(GenerateResult result,

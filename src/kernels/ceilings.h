@@ -27,8 +27,8 @@ double measure_read(ThreadPool& pool, const std::byte* bytes, uint64_t count);
 double measure_int8(const Kernels& kernels, ThreadPool& pool);
 // The same for float32 multiply-adds.
 double measure_float(const Kernels& kernels, ThreadPool& pool);
-// Seconds a cache line takes from one core to another (half of a round trip between the first two threads, median of
-// short series); 0 where there is one thread or one core. Takes at most about 0.3 s.
+// Seconds a cache line takes from one core to another (half of a round trip between the first two threads, lower
+// quartile of short series); 0 where there is one thread or one core. Takes at most about 0.3 s.
 double measure_core_latency(ThreadPool& pool);
 
 }  // namespace nestling

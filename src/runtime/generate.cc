@@ -130,6 +130,8 @@ Result<GenerateResult> Session::generate(const GenerateRequest& request) {
 
   GenerateResult result;
   result.prompt_tokens = static_cast<int64_t>(request.prompt.ids.size());
+  if (request.size.experimental)
+    result.limits.push_back(fmt::format("size {} is experimental: no published size has these widths", request.size.name));
   reuse_prefix(request.prompt, request.size, result.limits);
   result.cached_tokens = position();
   NESTLING_TRY(const float* hidden, prefill(request));

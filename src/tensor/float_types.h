@@ -14,7 +14,13 @@ inline uint16_t f32_to_bf16(float value) {
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-inline float f16_to_f32(uint16_t bits) { return static_cast<float>(std::bit_cast<_Float16>(bits)); }
-inline uint16_t f32_to_f16(float value) { return std::bit_cast<uint16_t>(static_cast<_Float16>(value)); }
+#if defined(__aarch64__)
+using Half = __fp16;  // GCC 12 has no _Float16 in C++ on Arm
+#else
+using Half = _Float16;
+#endif
+
+inline float f16_to_f32(uint16_t bits) { return static_cast<float>(std::bit_cast<Half>(bits)); }
+inline uint16_t f32_to_f16(float value) { return std::bit_cast<uint16_t>(static_cast<Half>(value)); }
 
 }  // namespace nestling

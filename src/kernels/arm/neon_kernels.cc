@@ -33,6 +33,16 @@ NESTLING_I8MM int64_t i8mm_products(int64_t rounds) {
   return rounds * kChains * 32;
 }
 
+int64_t float_products(int64_t rounds) {
+  float32x4_t acc[kChains];
+  NESTLING_UNROLL for (int c = 0; c < kChains; ++c) acc[c] = vdupq_n_f32(0);
+  const float32x4_t w = vdupq_n_f32(3), x = vdupq_n_f32(-5);
+  for (int64_t i = 0; i < rounds; ++i)
+    NESTLING_UNROLL for (int c = 0; c < kChains; ++c)
+        asm volatile("fmla %0.4s, %1.4s, %2.4s" : "+w"(acc[c]) : "w"(w), "w"(x));
+  return rounds * kChains * 4;
+}
+
 }  // namespace
 
 // No Arm machine was at hand: correctness is tested under emulation, tile and stream counts are those of AVX2.
@@ -51,6 +61,7 @@ constinit const KernelTable kNeonKernels = {
     .sparse_down = {neon_sparse_down_f32, neon_sparse_down_bf16, neon_sparse_down_q8, neon_sparse_down_q6,
                     neon_sparse_down_q4},
     .int8_products = dotprod_products,
+    .float_products = float_products,
 };
 
 constinit const KernelTable kI8mmKernels = {
@@ -68,6 +79,7 @@ constinit const KernelTable kI8mmKernels = {
     .sparse_down = {neon_sparse_down_f32, neon_sparse_down_bf16, neon_sparse_down_q8, neon_sparse_down_q6,
                     neon_sparse_down_q4},
     .int8_products = i8mm_products,
+    .float_products = float_products,
 };
 
 }  // namespace nestling
