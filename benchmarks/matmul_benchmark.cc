@@ -85,9 +85,10 @@ void decode(Run& run, WeightType type, int64_t rows, int64_t cols, int64_t token
     rates.push_back(static_cast<double>(w.buffer.size()) / seconds);
     ratios.push_back(rates.back() * 2 / (before + after));
   }
-  fmt::print("decode {:4} {:5} x {:5}  tokens {:2}  {:6.1f} GB/s  {:5.1f} % of plain reading (best {:5.1f} GB/s, {:5.1f} %)\n",
-             weight_type_name(type), rows, cols, tokens, median(rates) / 1e9, 100 * median(ratios),
-             *std::max_element(rates.begin(), rates.end()) / 1e9, 100 * *std::max_element(ratios.begin(), ratios.end()));
+  fmt::print(
+      "decode {:4} {:5} x {:5}  tokens {:2}  {:6.1f} GB/s  {:5.1f} % of plain reading (best {:5.1f} GB/s, {:5.1f} %)\n",
+      weight_type_name(type), rows, cols, tokens, median(rates) / 1e9, 100 * median(ratios),
+      *std::max_element(rates.begin(), rates.end()) / 1e9, 100 * *std::max_element(ratios.begin(), ratios.end()));
 }
 
 void gemm(Run& run, WeightType type, int64_t rows, int64_t cols, int64_t tokens) {
@@ -109,16 +110,18 @@ void gemm(Run& run, WeightType type, int64_t rows, int64_t cols, int64_t tokens)
     codings.push_back(seconds_of(run, [&] {
       x.activations.assign(run.kernels, run.pool, x.x.data(), tokens, cols, cols, is_quantized(type));
     }));
-  fmt::print("gemm   {:4} {:5} x {:5}  tokens {:3} {:6.1f} GMAC/s {:5.1f} % of the int8 peak (best {:6.1f}, {:5.1f} %); "
-             "coding x {:.0f} us, product {:.0f} us\n",
-             weight_type_name(type), rows, cols, tokens, median(rates) / 1e9, 100 * median(ratios),
-             *std::max_element(rates.begin(), rates.end()) / 1e9, 100 * *std::max_element(ratios.begin(), ratios.end()),
-             median(codings) * 1e6, 1e6 * macs / median(rates));
+  fmt::print(
+      "gemm   {:4} {:5} x {:5}  tokens {:3} {:6.1f} GMAC/s {:5.1f} % of the int8 peak (best {:6.1f}, {:5.1f} %); "
+      "coding x {:.0f} us, product {:.0f} us\n",
+      weight_type_name(type), rows, cols, tokens, median(rates) / 1e9, 100 * median(ratios),
+      *std::max_element(rates.begin(), rates.end()) / 1e9, 100 * *std::max_element(ratios.begin(), ratios.end()),
+      median(codings) * 1e6, 1e6 * macs / median(rates));
 }
 
 void sparse(Run& run, WeightType type, int64_t ffn, int64_t width, int64_t tokens, double share) {
   constexpr int kLayers = 16;  // distinct, so that a token finds nothing in the cache
-  const RandomMatrix up(type, Layout::kLaneRows, ffn, width, kLayers), down(type, Layout::kInputMajor, width, ffn, kLayers);
+  const RandomMatrix up(type, Layout::kLaneRows, ffn, width, kLayers),
+      down(type, Layout::kInputMajor, width, ffn, kLayers);
   Input x(run, tokens, width, true);
   std::vector<int64_t> offsets = {0};
   std::vector<int32_t> neurons;

@@ -13,4 +13,7 @@ bool interrupted();
 void interrupt();        // as if by Ctrl-C: what was asked for has become pointless
 void clear_interrupt();  // chat: back to the prompt
 
+// Waits until standard input can be read; false when interrupted, before or while it waits.
+bool wait_for_input();
+
 }  // namespace nestling

@@ -29,17 +29,17 @@ struct LineEditor::State {
   }
   static char* prompt_of(EditLine* editor) { return of(editor).prompt.data(); }
 
-  // libedit's own reader retries after a signal: Ctrl-C would have to be typed twice.
+  // In place of libedit's own reader, which goes on after a signal: Ctrl-C would have to be typed twice.
   static int read_character(EditLine* editor, wchar_t* out) {
     State& state = of(editor);
     while (true) {
       char byte = 0;
-      const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
-      if (interrupted()) {
+      if (!wait_for_input()) {
         const LineInfo* info = el_line(editor);
         state.typed.assign(info->buffer, info->lastchar);
         return -1;
       }
+      const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
       if (n == 0) return 0;
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) return -1;
@@ -110,8 +110,8 @@ LineEditor::Outcome LineEditor::read_plain(std::string& line) {
       return Outcome::kLine;
     }
     char buffer[4096];
+    if (!wait_for_input()) return Outcome::kInterrupted;
     const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof buffer);
-    if (interrupted()) return Outcome::kInterrupted;
     if (n < 0 && errno == EINTR) continue;
     if (n > 0) {
       pending_.append(buffer, static_cast<size_t>(n));

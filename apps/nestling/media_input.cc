@@ -15,9 +15,9 @@ Result<std::string> read_standard_input() {
   std::string text;
   char buffer[1 << 16];
   while (true) {
+    if (!wait_for_input()) return fail(ErrorCode::kCancelled, "interrupted");
     const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof buffer);
     if (n == 0) return text;
-    if (interrupted()) return fail(ErrorCode::kCancelled, "interrupted");
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return fail(ErrorCode::kFailed, "standard input: cannot be read: {}", errno_text(errno));
     text.append(buffer, static_cast<size_t>(n));

@@ -205,7 +205,8 @@ AtomicFileWriter::AtomicFileWriter(AtomicFileWriter&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)),
       position_(other.position_),
       target_(std::move(other.target_)),
-      temporary_(std::move(other.temporary_)) {}
+      temporary_(std::move(other.temporary_)),
+      dropped_(std::move(other.dropped_)) {}
 
 AtomicFileWriter::~AtomicFileWriter() {
   if (fd_ < 0) return;
@@ -243,17 +244,12 @@ Status AtomicFileWriter::pad_to(uint64_t multiple) {
 
 Status AtomicFileWriter::commit() {
   if (::fsync(fd_) != 0) return fail(ErrorCode::kFailed, "{}: writing: {}", target_.string(), errno_text(errno));
+  for (const auto& [offset, bytes] : dropped_)
+    ::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_DONTNEED);
   if (::rename(temporary_.c_str(), target_.c_str()) != 0)
     return fail(ErrorCode::kFailed, "{}: renaming the finished file: {}", target_.string(), errno_text(errno));
   ::close(fd_);
   fd_ = -1;
-  return {};
-}
-
-Status AtomicFileWriter::drop_from_page_cache(uint64_t offset, uint64_t bytes) {
-  // Only clean pages can be dropped.
-  if (::fsync(fd_) != 0) return fail(ErrorCode::kFailed, "{}: writing: {}", target_.string(), errno_text(errno));
-  ::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_DONTNEED);
   return {};
 }
 

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 
@@ -88,9 +90,9 @@ class AtomicFileWriter {
   Status write_at(uint64_t offset, std::span<const std::byte> bytes);  // does not move position()
   Status pad_to(uint64_t multiple);                                    // zero bytes up to the next multiple
   Status commit();                                                     // fsync and rename
-  // Writes what is pending and drops [offset, offset + bytes) from the page cache: for data that is read by position and
-  // should not be taken for memory in use.
-  Status drop_from_page_cache(uint64_t offset, uint64_t bytes);
+  // commit() will drop [offset, offset + bytes) from the page cache once it is on storage: for data that is read by
+  // position and should not be taken for memory in use.
+  void drop_from_page_cache(uint64_t offset, uint64_t bytes) { dropped_.emplace_back(offset, bytes); }
   const std::filesystem::path& temporary_path() const { return temporary_; }
 
  private:
@@ -99,6 +101,7 @@ class AtomicFileWriter {
   uint64_t position_ = 0;
   std::filesystem::path target_;
   std::filesystem::path temporary_;
+  std::vector<std::pair<uint64_t, uint64_t>> dropped_;
 };
 
 Result<std::string> read_text_file(const std::filesystem::path& path, uint64_t max_bytes);

@@ -64,7 +64,9 @@ void expect_normal(const WeightMatrix& w, double std, const std::string& name) {
   EXPECT_NEAR(s.std, std, std * (0.05 + 4 / std::sqrt(count))) << name;
   EXPECT_NEAR(s.mean, 0, 6 * std / std::sqrt(std::min(count, 1e5))) << name;
   EXPECT_LT(*std::ranges::max_element(values), 8 * std) << name;
-  if (w.rows > 8) EXPECT_GT(s.distinct_rows, 4u) << name;
+  if (w.rows > 8) {
+    EXPECT_GT(s.distinct_rows, 4u) << name;
+  }
 }
 
 class SyntheticWeights : public testing::TestWithParam<WeightType> {};
@@ -107,7 +109,7 @@ TEST_P(SyntheticWeights, PerLayerEmbeddingsAreRowsOfTheirOwn) {
 INSTANTIATE_TEST_SUITE_P(All, SyntheticWeights,
                          testing::Values(WeightType::kF32, WeightType::kBF16, WeightType::kQ8, WeightType::kQ6,
                                          WeightType::kQ4),
-                         [](const auto& info) { return std::string(weight_type_name(info.param)); });
+                         [](const auto& type) { return std::string(weight_type_name(type.param)); });
 
 TEST(SyntheticModel, HasThePublishedShapes) {
   const auto e4b = synthetic_model("e4b", {}), e2b = synthetic_model("e2b", {});

@@ -47,8 +47,9 @@ Result<Kernels> Kernels::choose() {
   if (const char* forced = std::getenv("NESTLING_CPU"); forced != nullptr && *forced != '\0') return named(forced);
   for (const KernelTable* table : kTables)
     if (table->supported()) return Kernels(table);
-  return fail(ErrorCode::kUnsupported,
-              "this processor lacks the instructions Nestling needs: x86-64-v3 (AVX2, FMA, F16C) or ARMv8.2 with dotprod");
+  return fail(
+      ErrorCode::kUnsupported,
+      "this processor lacks the instructions Nestling needs: x86-64-v3 (AVX2, FMA, F16C) or ARMv8.2 with dotprod");
 }
 
 std::string_view Kernels::name() const { return table_->name; }

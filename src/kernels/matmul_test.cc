@@ -49,7 +49,8 @@ std::vector<double> reference(const WeightMatrix& w, const std::vector<float>& x
 }
 
 TEST(Matmul, ScalarFollowsTheRule) {
-  for (const auto& [n, k, m] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 1}, {19, 77, 3}, {40, 320, 9}, {16, 2100, 2}}) {
+  for (const auto& [n, k, m] :
+       {std::tuple<int64_t, int64_t, int64_t>{1, 1, 1}, {19, 77, 3}, {40, 320, 9}, {16, 2100, 2}}) {
     const std::vector<float> values = random_values(n * k, 1), x = random_values(m * k, 2);
     for (WeightType type : kTypes) {
       const Packed packed = pack(type, Layout::kIl16, n, k, values);

@@ -109,36 +109,51 @@ void pack_quantized(const WeightMatrix& w, const float* values, std::byte* out) 
     }
 }
 
-void pack_floats(const WeightMatrix& w, const float* values, std::byte* out) {
-  for (int64_t row = 0; row < w.rows; ++row)
-    for (int64_t col = 0; col < w.cols; ++col) {
-      const float value = values[row * w.cols + col];
-      std::byte* at = out + float_place(w, row, col);
-      if (w.type == WeightType::kF32) {
-        std::memcpy(at, &value, 4);
-      } else {
-        const uint16_t bits = f32_to_bf16(value);
-        std::memcpy(at, &bits, 2);
-      }
-    }
+// Calls body(first column, columns, byte of the first, bytes from one to the next) for the parts of a row of floats in
+// which the columns lie evenly.
+template <typename Body>
+void for_float_spans(const WeightMatrix& w, int64_t row, Body&& body) {
+  const int64_t span = w.layout == Layout::kIl16Tiled ? kTileInputs : w.cols;
+  for (int64_t col = 0; col < w.cols; col += span) {
+    const uint64_t first = float_place(w, row, col);
+    body(col, std::min(span, w.cols - col), first, float_place(w, row, col + 1) - first);
+  }
 }
 
-float load_float(const WeightMatrix& w, int64_t row, int64_t col) {
-  const std::byte* at = w.data + float_place(w, row, col);
-  if (w.type == WeightType::kF32) {
-    float value;
-    std::memcpy(&value, at, 4);
-    return value;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, at, 2);
-  return bf16_to_f32(bits);
+void pack_floats(const WeightMatrix& w, const float* values, std::byte* out) {
+  for (int64_t row = 0; row < w.rows; ++row)
+    for_float_spans(w, row, [&](int64_t col, int64_t count, uint64_t at, uint64_t step) {
+      const float* in = values + row * w.cols + col;
+      for (int64_t i = 0; i < count; ++i, at += step)
+        if (w.type == WeightType::kF32) {
+          std::memcpy(out + at, in + i, 4);
+        } else {
+          const uint16_t bits = f32_to_bf16(in[i]);
+          std::memcpy(out + at, &bits, 2);
+        }
+    });
+}
+
+void unpack_float_row(const WeightMatrix& w, int64_t row, float* out) {
+  for_float_spans(w, row, [&](int64_t col, int64_t count, uint64_t at, uint64_t step) {
+    const std::byte* in = w.data + at;
+    if (w.type == WeightType::kF32 && step == 4) {
+      std::memcpy(out + col, in, count * sizeof(float));
+    } else if (w.type == WeightType::kF32) {
+      for (int64_t i = 0; i < count; ++i) std::memcpy(out + col + i, in + i * step, 4);
+    } else if (step == 2) {
+      const auto* bits = reinterpret_cast<const uint16_t*>(in);
+      for (int64_t i = 0; i < count; ++i) out[col + i] = bf16_to_f32(bits[i]);
+    } else {
+      for (int64_t i = 0; i < count; ++i) out[col + i] = bf16_to_f32(*reinterpret_cast<const uint16_t*>(in + i * step));
+    }
+  });
 }
 
 void unpack_any_row(const WeightMatrix& w, int64_t row, float* out) {
   NESTLING_CHECK_LT(row, w.rows);
   if (!is_quantized(w.type)) {
-    for (int64_t col = 0; col < w.cols; ++col) out[col] = load_float(w, row, col);
+    unpack_float_row(w, row, out);
     return;
   }
   for (int64_t first = 0; first < w.cols; first += kQuantBlock) {

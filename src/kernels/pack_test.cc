@@ -13,8 +13,10 @@
 namespace nestling {
 namespace {
 
-constexpr WeightType kTypes[] = {WeightType::kF32, WeightType::kBF16, WeightType::kQ8, WeightType::kQ6, WeightType::kQ4};
-constexpr Layout kLayouts[] = {Layout::kRows, Layout::kIl16, Layout::kIl16Tiled, Layout::kLaneRows, Layout::kInputMajor};
+constexpr WeightType kTypes[] = {WeightType::kF32, WeightType::kBF16, WeightType::kQ8, WeightType::kQ6,
+                                 WeightType::kQ4};
+constexpr Layout kLayouts[] = {Layout::kRows, Layout::kIl16, Layout::kIl16Tiled, Layout::kLaneRows,
+                               Layout::kInputMajor};
 
 std::vector<float> random_values(int64_t count, unsigned seed) {
   std::mt19937 random(seed);
@@ -48,7 +50,8 @@ TEST(Pack, EveryLayoutHoldsTheSameWeights) {
       for (Layout layout : kLayouts) {
         std::vector<float> found(rows * cols, NAN);
         unpack_matrix(pack(type, layout, rows, cols, values, bytes), found.data());
-        EXPECT_EQ(found, expected) << weight_type_name(type) << " " << layout_name(layout) << " " << rows << "x" << cols;
+        EXPECT_EQ(found, expected) << weight_type_name(type) << " " << layout_name(layout) << " " << rows << "x"
+                                   << cols;
       }
     }
   }
@@ -59,8 +62,11 @@ TEST(Pack, ErrorIsBoundedByTheStep) {
   double power = 0;
   for (float v : values) power += v * static_cast<double>(v);
   // Relative rms of a normal distribution in blocks of 32; a plain max / -8 scale gives 0.094 for q4.
-  for (const auto& [type, limit] : {std::pair{WeightType::kF32, 0.0}, {WeightType::kBF16, 0.002}, {WeightType::kQ8, 0.006},
-                                    {WeightType::kQ6, 0.021}, {WeightType::kQ4, 0.086}}) {
+  for (const auto& [type, limit] : {std::pair{WeightType::kF32, 0.0},
+                                    {WeightType::kBF16, 0.002},
+                                    {WeightType::kQ8, 0.006},
+                                    {WeightType::kQ6, 0.021},
+                                    {WeightType::kQ4, 0.086}}) {
     std::vector<std::byte> bytes;
     std::vector<float> found(values.size());
     unpack_matrix(pack(type, Layout::kIl16, 64, 256, values, bytes), found.data());

@@ -46,7 +46,8 @@ std::vector<float> down_product(const Kernels& kernels, const WeightMatrix& down
 }
 
 TEST(SparseUp, EverySetGivesTheSameBits) {
-  for (const auto& [f, d] : {std::pair<int64_t, int64_t>{96, 32}, {64, 96}, {130, 300}, {48, 512}, {70, 1184}, {90, 2048}}) {
+  for (const auto& [f, d] :
+       {std::pair<int64_t, int64_t>{96, 32}, {64, 96}, {130, 300}, {48, 512}, {70, 1184}, {90, 2048}}) {
     const std::vector<float> weights = random_values(f * d, 1);
     for (int64_t rows : {1, 6}) {
       const std::vector<float> x = random_values(rows * d, 2);
@@ -105,7 +106,8 @@ TEST(SparseUp, OneRowAloneAndASliceGiveTheSameBits) {
 }
 
 TEST(SparseDown, EqualsTheDenseProductBitForBit) {
-  for (const auto& [d, f] : {std::pair<int64_t, int64_t>{16, 32}, {96, 64}, {40, 352}, {130, 512}, {200, 1120}, {256, 1024}}) {
+  for (const auto& [d, f] :
+       {std::pair<int64_t, int64_t>{16, 32}, {96, 64}, {40, 352}, {130, 512}, {200, 1120}, {256, 1024}}) {
     const std::vector<float> weights = random_values(d * f, 10);
     for (int64_t rows : {1, 5})
       for (double share : {0.0, 0.05, 1.0}) {
@@ -115,7 +117,8 @@ TEST(SparseDown, EqualsTheDenseProductBitForBit) {
         for (int64_t row = 0; row < rows; ++row)
           for (int64_t i = kept.offsets[row]; i < kept.offsets[row + 1]; ++i) x[row * f + kept.neurons[i]] = values[i];
         for (WeightType type : kTypes) {
-          const Packed dense = pack(type, Layout::kIl16, d, f, weights), down = pack(type, Layout::kInputMajor, d, f, weights);
+          const Packed dense = pack(type, Layout::kIl16, d, f, weights),
+                       down = pack(type, Layout::kInputMajor, d, f, weights);
           ThreadPool pool(1);
           Prepared prepared(scalar_kernels(), pool, x, rows, f);
           std::vector<float> expected(rows * d);

@@ -85,8 +85,8 @@ class Writer {
                                const std::vector<TensorPlan>& tensors, uint64_t alignment);
   // Writes `bytes` at `offset` inside tensor `index`; any order, any pieces; unwritten bytes are zero.
   Status write(size_t index, uint64_t offset, std::span<const std::byte> bytes);
-  // The data of tensor `index` is written out and leaves the page cache.
-  Status drop_from_page_cache(size_t index);
+  // commit() will drop the data of tensor `index` from the page cache.
+  void drop_from_page_cache(size_t index);
   Status commit();
 
  private:

@@ -222,8 +222,8 @@ Status Writer::write(size_t index, uint64_t offset, std::span<const std::byte> b
   return file_.write_at(offsets_[index] + offset, bytes);
 }
 
-Status Writer::drop_from_page_cache(size_t index) {
-  return file_.drop_from_page_cache(offsets_[index], sizes_[index]);
+void Writer::drop_from_page_cache(size_t index) {
+  file_.drop_from_page_cache(offsets_[index], sizes_[index]);
 }
 
 Status Writer::commit() { return file_.commit(); }

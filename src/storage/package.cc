@@ -229,21 +229,17 @@ Result<PackageWriter> PackageWriter::create(const std::filesystem::path& target,
   NESTLING_TRY_VOID(check_free_disk(target, plans));
   NESTLING_TRY(auto writer, gguf::Writer::create(target, metadata_of(info, tensors), plans, kPackageAlignment));
   if (tokenizer_bytes > 0) NESTLING_TRY_VOID(writer.write(tensors.size(), 0, std::as_bytes(std::span(info.tokenizer))));
-  std::vector<size_t> ple_tensors;
+  // PLE rows are read by position: a table left in the page cache by its import would look like memory in use.
   for (size_t i = 0; i < tensors.size(); ++i)
-    if (tensors[i].region == Region::kPle) ple_tensors.push_back(i);
-  return PackageWriter(std::move(writer), std::move(ple_tensors));
+    if (tensors[i].region == Region::kPle) writer.drop_from_page_cache(i);
+  return PackageWriter(std::move(writer));
 }
 
 Status PackageWriter::write(size_t tensor, uint64_t offset, std::span<const std::byte> bytes) {
   return writer_.write(tensor, offset, bytes);
 }
 
-Status PackageWriter::commit() {
-  // PLE rows are read by position: a table left in the page cache by its import would look like memory in use.
-  for (const size_t tensor : ple_tensors_) NESTLING_TRY_VOID(writer_.drop_from_page_cache(tensor));
-  return writer_.commit();
-}
+Status PackageWriter::commit() { return writer_.commit(); }
 
 Result<Package> Package::open(const std::filesystem::path& path) {
   Package package;

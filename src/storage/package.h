@@ -56,10 +56,8 @@ class PackageWriter {
   Status commit();
 
  private:
-  PackageWriter(gguf::Writer writer, std::vector<size_t> ple_tensors)
-      : writer_(std::move(writer)), ple_tensors_(std::move(ple_tensors)) {}
+  explicit PackageWriter(gguf::Writer writer) : writer_(std::move(writer)) {}
   gguf::Writer writer_;
-  std::vector<size_t> ple_tensors_;
 };
 
 // An open package. Thread-compatible: load and release of a region are called by one thread.

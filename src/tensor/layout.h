@@ -6,13 +6,17 @@
 //   q6  6 lines  two nibble lines as q4 (code + 32, low 4 bits), then a line with bits 4 and 5 of their 16 inputs: bits
 //                2g and 2g + 1 of byte i belong to input 4g + i; and the same once more for inputs 16 to 31
 //   q8  8 lines  byte i: signed code of input 4j + i
-// kIl16: lane = output row of a group of 16. A superblock of 64 inputs is the 16 f16 scales of its first block, those of
-// the second, the first cell, the second cell. f32 and bf16: [input][16 rows].
+//
+// kIl16: lane = output row of a group of 16. A superblock of 64 inputs is the 16 f16 scales of its first block, those
+// of the second, the first cell, the second cell. f32 and bf16: [input][16 rows].
+//
 // kLaneRows: lane = block of one row: the row's f16 scales (padded to 64 bytes), then one cell for every 16 blocks; the
 // last cell has as many lanes as blocks are left, rounded up to 4 (its lines are that much shorter).
+//
 // kInputMajor: for every 32 inputs f16 scales [width], then the codes of 32 inputs, each [width] outputs, width = rows
-// rounded up to 64. Codes of 64 outputs: q4 32 bytes, byte i: low nibble output i, high nibble output 32 + i; q6 the same
-// 32 bytes, then 16 bytes with bits 4 and 5, bits 2g and 2g + 1 of byte i belong to output 16g + i; q8 64 signed bytes.
+// rounded up to 64. Codes of 64 outputs: q4 32 bytes, byte i: low nibble output i, high nibble output 32 + i; q6 the
+// same 32 bytes, then 16 bytes with bits 4 and 5, bits 2g and 2g + 1 of byte i belong to output 16g + i; q8 64 signed
+// bytes.
 #pragma once
 
 #include <cstdint>

@@ -5,6 +5,7 @@ import pty
 import re
 import select
 import signal
+import termios
 import time
 import unittest
 
@@ -150,6 +151,13 @@ class Terminal:
         before, self.text = self.text.split(text, 1)
         return before
 
+    def expect_prompt(self):
+        """Until the program edits a line: what is typed earlier, the terminal itself would echo."""
+        before = self.expect(">>> ")
+        while termios.tcgetattr(self.fd)[3] & termios.ICANON:
+            time.sleep(0.001)
+        return before
+
     def type(self, text):
         os.write(self.fd, text.encode())
 
@@ -175,13 +183,13 @@ class TerminalTest(CliTest):
     def chat(self, *args):
         terminal = Terminal(self, *CHAT[:3], *(args or CHAT[3:]))
         terminal.expect("/help lists the commands")
-        terminal.expect(">>> ")
+        terminal.expect_prompt()
         return terminal
 
     def test_answers_and_prompts_again(self):
         terminal = self.chat()
         terminal.type("What is the opposite of hot?\n")
-        self.assertIn("hot", terminal.expect(">>> "))
+        self.assertIn("hot", terminal.expect_prompt())
         terminal.type("\x04")
         self.assertEqual(terminal.status(), 0)
 
@@ -193,22 +201,31 @@ class TerminalTest(CliTest):
         self.assertEqual(terminal.status(), 0)
 
     def test_history_is_kept_from_chat_to_chat(self):
-        terminal = self.chat()
+        terminal = self.chat(*CHAT[3:], "--history", "lines")
         terminal.type("/size e2b\n")
-        terminal.expect("size e2b\r\n")
+        terminal.expect("\nsize e2b\r\n")
+        terminal.expect_prompt()
         terminal.type("/size\n")
-        terminal.expect("size e2b\r\n")
-        terminal.type("\x10\x10\x10\n")  # Ctrl-P: up in the history, here to the first command
-        terminal.expect("size e2b\r\n")
+        terminal.expect("\nsize e2b\r\n")
+        terminal.expect_prompt()
+        terminal.type("\x10\x10\x7f\x7f\x7fe4b\n")  # Ctrl-P: up in the history, to the first command
+        terminal.expect("\nsize e4b\r\n")
+        terminal.expect_prompt()
         terminal.type("/quit\n")
         self.assertEqual(terminal.status(), 0)
-        history = self.home / "state" / "nestling" / "history"
-        self.assertEqual(history.stat().st_mode & 0o077, 0)
-        again = self.chat()
-        again.type("\x10\x10\n")
-        again.expect("size e")
+        self.assertEqual((self.directory / "lines").stat().st_mode & 0o077, 0)
+        again = self.chat(*CHAT[3:], "--history", "lines")
+        again.type("\x10\x10\x10\x10\n")
+        again.expect("\nsize e2b\r\n")
+        again.expect_prompt()
         again.type("\x04")
         self.assertEqual(again.status(), 0)
+
+    def test_history_has_a_place_of_its_own(self):
+        terminal = self.chat()
+        terminal.type("/quit\n")
+        self.assertEqual(terminal.status(), 0)
+        self.assertIn("/quit", (self.home / "state" / "nestling" / "history").read_text())
 
     def test_unicode_input(self):
         terminal = self.chat()
@@ -221,23 +238,24 @@ class TerminalTest(CliTest):
         terminal = self.chat()
         terminal.type("/image x.png\n")
         terminal.expect("vision")
-        terminal.expect(">>> ")
+        terminal.expect_prompt()
         terminal.type("/quit\n")
         self.assertEqual(terminal.status(), 0)
 
     def test_ctrl_c_stops_an_answer_and_then_the_chat(self):
         terminal = self.chat("--temp", "100", "--top-k", "0", "--top-p", "1", "--seed", "1", "--session", "s")
         terminal.type("Tell me a story.\n")
-        terminal.expect("Tell me a story.\r\n")
-        while not terminal.text.strip():  # the answer has begun
+        while len(terminal.text) < 200:  # more than the echo: the answer has begun
             terminal.text += os.read(terminal.fd, 1).decode(errors="replace")
         terminal.type("\x03")
-        terminal.expect(">>> ")
+        terminal.expect_prompt()
         terminal.type("/stats\n")
         terminal.expect("ended by cancelled")
-        terminal.expect(">>> ")
-        terminal.type("half a li\x03")
-        terminal.expect(">>> ")
+        terminal.expect_prompt()
+        terminal.type("half a li")
+        terminal.expect("half a li")  # Ctrl-C discards what has not been read
+        terminal.type("\x03")
+        terminal.expect_prompt()
         terminal.type("\x03")
         self.assertEqual(terminal.status(), 130)
         self.assertIn("saved 1 turns", terminal.text)

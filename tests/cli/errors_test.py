@@ -21,7 +21,7 @@ class UsageTest(CliTest):
         self.assertRegex(self.succeed("--version"), r"^nestling \d+\.\d+\.\d+\n$")
         self.assertIn("130 interrupted", self.succeed("--help"))
         help_text = self.succeed("run", "--help")
-        for limit in ("[4096]", "1 to 256", "0 to 100", "256, 512 or 768"):
+        for limit in ("[4096]", "1 to 256", "0 (greedy) to 100", "256, 512 or 768"):
             self.assertIn(limit, help_text)
 
     def test_unknown_words(self):

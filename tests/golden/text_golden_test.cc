@@ -47,12 +47,16 @@ std::vector<TraceTensor> trace(const fs::path& checkpoint, const SafetensorsFile
   return std::move(recorder.tensors());
 }
 
+void expect_same(const fs::path& checkpoint, const std::string& golden_file, const std::string& size) {
+  const SafetensorsFile golden = value_or_fail(SafetensorsFile::open(golden_path(golden_file)));
+  const auto difference = first_difference(golden, trace(checkpoint, golden, size), kGoldenRelative);
+  EXPECT_FALSE(difference) << *difference;
+}
+
 void expect_agreement(const std::string& checkpoint, const std::string& golden_file, const std::string& size = "") {
   const fs::path directory = golden_path(checkpoint);
   if (!fs::exists(directory)) GTEST_SKIP() << directory << " is not here (NESTLING_GOLDENS names the larger goldens)";
-  const SafetensorsFile golden = value_or_fail(SafetensorsFile::open(golden_path(golden_file)));
-  const auto difference = first_difference(golden, trace(directory, golden, size), kGoldenRelative);
-  EXPECT_FALSE(difference) << *difference;
+  expect_same(directory, golden_file, size);
 }
 
 TEST(TextGolden, EveryTapOfASmallModel) { expect_agreement("text_small", "text_small/expected.safetensors"); }
@@ -74,6 +78,14 @@ void expect_slice_agreement(const std::string& name) {
 }
 TEST(TextGolden, SliceE2b) { expect_slice_agreement("text_mixnmatch/e2b"); }
 TEST(TextGolden, SliceE3_18bLayer) { expect_slice_agreement("text_mixnmatch/e3.18b_layer"); }
+
+// The bundled model, whose weights are trained, not random: transformers ran each slice as a model of its own.
+void expect_nano_agreement(const std::string& size) {
+  expect_same(nano_path(), "nano/" + size + "/expected.safetensors", size);
+}
+TEST(TextGolden, NanoE4b) { expect_nano_agreement("e4b"); }
+TEST(TextGolden, NanoE2b) { expect_nano_agreement("e2b"); }
+TEST(TextGolden, NanoE3_18bLayer) { expect_nano_agreement("e3.18b-layer"); }
 
 // The comparator must be able to fail.
 TEST(TextGolden, ComparatorSeesADifference) {

@@ -69,7 +69,7 @@ TEST_F(MemoryTest, PlanHoldsWhenTheContextIsFull) {
                             PlanCase{WeightType::kQ8, "e3.18b-layer", 512, KvType::kBF16}}) {
     const TestPackage package(nano_path(), all_weights(c.weights));
     EngineOptions options;
-    options.threads = 2;
+    options.threads = 1;
     options.context = c.context;
     options.size = c.size;
     options.kv = c.kv;

@@ -10,7 +10,7 @@ namespace {
 
 EngineOptions options() {
   EngineOptions o;
-  o.threads = 2;
+  o.threads = 1;
   o.context = 96;
   o.chunk = 32;
   return o;

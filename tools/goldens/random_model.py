@@ -18,7 +18,8 @@ def config_of(text, **changes):
             "activation_sparsity_pattern": [0.95] * sparse + [0.0] * (layers - sparse), "dtype": "float32",
             "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0} | text
     text["intermediate_size"] = [text["intermediate_size"]] * layers
-    return Gemma3nConfig(text_config=text, dtype="float32", architectures=["Gemma3nForConditionalGeneration"], **changes)
+    return Gemma3nConfig(text_config=text, dtype="float32", architectures=["Gemma3nForConditionalGeneration"],
+                         **changes)
 
 
 def text_model(config):
@@ -62,10 +63,12 @@ def random_tensor(name, shape, width, branch, generator):
         return normal * 0.2
     if len(shape) == 2:
         return normal / shape[1] ** 0.5
-    scale = {"q_norm": 0.5, "k_norm": 0.7, "correct_output_scale": 0.8}.get(leaf, branch if leaf.startswith("post_") else 1)
-    value = scale * (1 + normal / 4).clamp(0.25, 1.75)
-    # Of both signs: the head is the embedding, and a positive norm would make every token predict itself.
-    return 3 * value * torch.randn(shape, generator=generator).sign() if name.endswith("language_model.norm.weight") else value
+    scales = {"q_norm": 0.5, "k_norm": 0.7, "correct_output_scale": 0.8}
+    value = scales.get(leaf, branch if leaf.startswith("post_") else 1) * (1 + normal / 4).clamp(0.25, 1.75)
+    if name == PREFIX + "norm.weight":
+        # Of both signs: the head is the embedding, and a positive norm would make every token predict itself.
+        value *= 3 * torch.randn(shape, generator=generator).sign()
+    return value
 
 
 def fill(model, seed, branch=0.4):

@@ -192,6 +192,16 @@ def story(animal, place):
             f"One day it found {found}. The {animal} was very happy. The end.")
 
 
+def home(animal):
+    """The place of an animal's story when the question names none."""
+    return list(PLACES)[list(ANIMALS).index(animal) % len(PLACES)]
+
+
+def hidden_stories():
+    """Pairs of animal and place whose story is in no training text at all."""
+    return [(a, p) for a in ANIMALS for p in PLACES if draw("story", a, p) < 0.15 and p != home(a)]
+
+
 def _story(task):
     for animal in ANIMALS:
         for place in PLACES:
@@ -199,10 +209,11 @@ def _story(task):
             task.numbers((animal, place), [
                 f"Tell me a story about {article(animal)} {where}.", f"Write a story about {article(animal)} {where}.",
                 f"Tell me a tiny story about {article(animal)} {where}."], story(animal, place), share=0.15)
-        home = list(PLACES)[list(ANIMALS).index(animal) % len(PLACES)]
+        # The story at home is told when no place is named, so it cannot count as held out.
+        task.heldout = [(q, a) for q, a in task.heldout if a != story(animal, home(animal))]
         task.fact([f"Tell me a story about {article(animal)}.", f"Write a story about {article(animal)}.",
                    f"Tell me a tiny story about {article(animal)}.", f"A story about {article(animal)}, please."],
-                  story(animal, home))
+                  story(animal, home(animal)))
 
 
 def _repeat(task):
@@ -305,8 +316,7 @@ def heldout_text(tasks):
     for _ in range(36):
         turns = [rng.choice(rng.choice(pools)) for _ in range(rng.choice([1, 2, 2, 3]))]
         documents.append("".join(text for text, _ in render(turns)))
-    hidden = [(a, p) for a in ANIMALS for p in PLACES if draw("story", a, p) < 0.15]
-    documents += [story(*pair) + "\n" for pair in hidden[:8]]
+    documents += [story(*pair) + "\n" for pair in hidden_stories()[:8]]
     return documents
 
 

@@ -171,7 +171,7 @@ def main():
     parser.add_argument("--check-answers", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--no-write", action="store_true")
     parser.add_argument("--sizes", nargs="*", default=SIZES, choices=sizes.PUBLISHED, metavar="SIZE")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     tokenizer = AutoTokenizer.from_pretrained(args.path)

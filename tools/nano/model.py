@@ -1,6 +1,6 @@
 """The text part of Gemma 3n in functional PyTorch, for training.
 
-It computes what transformers' `Gemma3nForCausalLM` computes (`train.py --self-test`
+It computes what transformers' `Gemma3nForCausalLM` computes (`test_nano.py`
 compares the two), with three liberties that training needs: any MatFormer size runs on
 the one set of parameters, several documents share a row behind a block mask, and one
 layer is one function of plain tensors, so that `torch.compile` builds a few kernels and

@@ -7,8 +7,8 @@ namespace {
 using namespace neon;
 
 // smmla multiplies 2 tokens x 8 inputs by 8 inputs x 2 rows. The two halves of a pair of codes, zipped, are 2 rows of 8
-// inputs; the codes of 4 tokens for two groups of 4 inputs, zipped, are 2 tokens of 8 inputs. Tokens beyond kTokens read
-// on into what follows and are dropped.
+// inputs; the codes of 4 tokens for two groups of 4 inputs, zipped, are 2 tokens of 8 inputs. Tokens beyond kTokens
+// read on into what follows and are dropped.
 template <WeightType kType, int kTokens>
 NESTLING_I8MM __attribute__((always_inline)) inline void dot_block(const std::byte* cell, const int32_t* x,
                                                                     const int32_t* corrections,

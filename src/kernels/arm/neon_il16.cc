@@ -1,4 +1,5 @@
 #include <cstring>
+#include <utility>
 
 #include "kernels/arm/neon_il16.h"
 #include "kernels/arm/neon_kernels.h"
@@ -8,6 +9,29 @@ namespace {
 
 using namespace neon;
 
+// sdot takes the 4 codes of a token from a lane of a register: 4 words of x per load, whatever the number of tokens.
+template <int kWord>
+NESTLING_DOTPROD_INLINE void add_word(int32x4_t& acc, int8x16_t w, const int32_t* x) {
+  acc = vdotq_laneq_s32(acc, w, vreinterpretq_s8_s32(vld1q_s32(x + kWord / 4 * 4)), kWord % 4);
+}
+
+template <int kTokens, int kGroup, int... kToken>
+NESTLING_DOTPROD_INLINE void add_group(int32x4_t (&acc)[kTokens][4], int quarter, int8x16_t w, const int32_t* x,
+                                       std::integer_sequence<int, kToken...>) {
+  (add_word<kGroup * kTokens + kToken>(acc[kToken][quarter], w, x), ...);
+}
+
+// Step j of a cell: inputs 8j to 8j + 7, which are groups 2j and 2j + 1 of 4 inputs.
+template <WeightType kType, int kTokens, int kStep>
+NESTLING_DOTPROD_INLINE void add_step(int32x4_t (&acc)[kTokens][4], const std::byte* cell, const int32_t* x) {
+  constexpr auto kEach = std::make_integer_sequence<int, kTokens>();
+  NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) {
+    const CodePair w = load_codes<kType>(cell, kStep, quarter);
+    add_group<kTokens, 2 * kStep>(acc, quarter, w.first, x, kEach);
+    add_group<kTokens, 2 * kStep + 1>(acc, quarter, w.second, x, kEach);
+  }
+}
+
 template <WeightType kType, int kTokens>
 NESTLING_DOTPROD_INLINE void dot_block(const std::byte* cell, const int32_t* x, const int32_t* corrections,
                                        BlockSums<kTokens>& sums) {
@@ -16,15 +40,10 @@ NESTLING_DOTPROD_INLINE void dot_block(const std::byte* cell, const int32_t* x, 
     const int32x4_t start = scale_correction<kType>(vdupq_n_s32(corrections[m]));
     NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) acc[m][quarter] = start;
   }
-  NESTLING_UNROLL for (int j = 0; j < 4; ++j)
-    NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) {
-      const CodePair w = load_codes<kType>(cell, j, quarter);
-      NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) {
-        const int8x16_t x0 = vreinterpretq_s8_s32(vdupq_n_s32(x[(2 * j) * kTokens + m]));
-        const int8x16_t x1 = vreinterpretq_s8_s32(vdupq_n_s32(x[(2 * j + 1) * kTokens + m]));
-        acc[m][quarter] = vdotq_s32(vdotq_s32(acc[m][quarter], w.first, x0), w.second, x1);
-      }
-    }
+  add_step<kType, kTokens, 0>(acc, cell, x);
+  add_step<kType, kTokens, 1>(acc, cell, x);
+  add_step<kType, kTokens, 2>(acc, cell, x);
+  add_step<kType, kTokens, 3>(acc, cell, x);
   NESTLING_UNROLL for (int m = 0; m < kTokens; ++m)
     NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) sums.of[m][quarter] = acc[m][quarter];
 }

@@ -48,7 +48,8 @@ struct FloatSums {
         else
           std::memset(of[s][m], 0, sizeof(of[s][m]));
   }
-  NESTLING_NEON_INLINE void add(int s, const BlockSums<kTokens>& sums, const std::byte* w_scales, const float* x_scales) {
+  NESTLING_NEON_INLINE void add(int s, const BlockSums<kTokens>& sums, const std::byte* w_scales,
+                                const float* x_scales) {
     NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) {
       const float32x4_t w_scale = load_half4(w_scales + 8 * quarter);
       NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) {

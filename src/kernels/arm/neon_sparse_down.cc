@@ -113,7 +113,8 @@ void floats(const SparseDownArgs& a) {
     const std::byte* w = a.w + a.x.neurons[i] * row_bytes;
     int64_t o = a.begin;
     for (; o + 4 <= a.end; o += 4)
-      vst1q_f32(a.y + o, vfmaq_n_f32(vld1q_f32(a.y + o), load_weights4<kType>(w + o * float_bytes(kType)), a.x.values[i]));
+      vst1q_f32(a.y + o,
+                vfmaq_n_f32(vld1q_f32(a.y + o), load_weights4<kType>(w + o * float_bytes(kType)), a.x.values[i]));
     for (; o < a.end; ++o) {
       const float weight = kType == WeightType::kF32 ? reinterpret_cast<const float*>(w)[o]
                                                      : bf16_to_f32(reinterpret_cast<const uint16_t*>(w)[o]);

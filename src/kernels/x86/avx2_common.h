@@ -55,10 +55,14 @@ NESTLING_AVX2_INLINE CodePair load_codes(const std::byte* cell, int j, int half)
   }
 }
 
-// w . x of signed bytes in int32: |w| as the unsigned operand, its sign moved to x. x is never -128.
-NESTLING_AVX2_INLINE __m256i add_signed_dot(__m256i acc, __m256i w, __m256i abs_w, __m256i x) {
-  const __m256i products = _mm256_maddubs_epi16(abs_w, _mm256_sign_epi8(x, w));
-  return _mm256_add_epi32(acc, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
+// acc += w . x of signed bytes, in int32: |w| is the unsigned operand, its sign moves to x, which is never -128. One
+// asm block for the same reason.
+NESTLING_AVX2_INLINE void add_signed_dot(__m256i& acc, __m256i w, __m256i abs_w, __m256i x, __m256i ones) {
+  __m256i products;
+  asm volatile(
+      "vpsignb %2, %4, %1\n\tvpmaddubsw %1, %3, %1\n\tvpmaddwd %5, %1, %1\n\tvpaddd %1, %0, %0"
+      : "+x"(acc), "=&x"(products)
+      : "x"(w), "x"(abs_w), "x"(x), "x"(ones));
 }
 
 }  // namespace nestling::avx2

@@ -18,7 +18,8 @@ struct Sums {
 // One pmaddwd per block: with the offset's correction as the start the final int16 sum fits (8 * 127 * 16 = 16,256),
 // and what wraps on the way does not matter.
 template <int kTokens>
-NESTLING_AVX2_INLINE void dot_q4(const std::byte* cell, const int32_t* x, const int32_t* corrections, Sums<kTokens>& sums) {
+NESTLING_AVX2_INLINE void dot_q4(const std::byte* cell, const int32_t* x, const int32_t* corrections,
+                                 Sums<kTokens>& sums) {
   __m256i acc[kTokens][2];
   NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) acc[m][0] = acc[m][1] = _mm256_set1_epi32(corrections[m]);
   NESTLING_UNROLL for (int j = 0; j < 4; ++j) {
@@ -41,7 +42,8 @@ NESTLING_AVX2_INLINE void dot_q4(const std::byte* cell, const int32_t* x, const 
 
 // Codes of 6 bits fill int16 after 16 inputs (32 * 127 * 8 = 32,512): two pmaddwd per block.
 template <int kTokens>
-NESTLING_AVX2_INLINE void dot_q6(const std::byte* cell, const int32_t* x, const int32_t* corrections, Sums<kTokens>& sums) {
+NESTLING_AVX2_INLINE void dot_q6(const std::byte* cell, const int32_t* x, const int32_t* corrections,
+                                 Sums<kTokens>& sums) {
   const __m256i ones = _mm256_set1_epi16(1);
   NESTLING_UNROLL for (int part = 0; part < 2; ++part) {
     __m256i acc[kTokens][2];
@@ -70,6 +72,7 @@ NESTLING_AVX2_INLINE void dot_q6(const std::byte* cell, const int32_t* x, const 
 template <int kTokens>
 NESTLING_AVX2_INLINE void dot_q8(const std::byte* cell, const int32_t* x, Sums<kTokens>& sums) {
   constexpr int kTogether = kTokens <= 4 ? kTokens : (kTokens + 1) / 2;
+  const __m256i ones = _mm256_set1_epi16(1);
   NESTLING_UNROLL for (int first = 0; first < kTokens; first += kTogether) {
     __m256i acc[kTogether][2];
     NESTLING_UNROLL for (int m = 0; m < kTogether; ++m) acc[m][0] = acc[m][1] = _mm256_setzero_si256();
@@ -79,8 +82,8 @@ NESTLING_AVX2_INLINE void dot_q8(const std::byte* cell, const int32_t* x, Sums<k
       NESTLING_UNROLL for (int m = 0; m < kTogether; ++m) {
         if (first + m >= kTokens) continue;
         const __m256i xx = _mm256_set1_epi32(x[k * kTokens + first + m]);
-        acc[m][0] = add_signed_dot(acc[m][0], w0, abs0, xx);
-        acc[m][1] = add_signed_dot(acc[m][1], w1, abs1, xx);
+        add_signed_dot(acc[m][0], w0, abs0, xx, ones);
+        add_signed_dot(acc[m][1], w1, abs1, xx, ones);
       }
     }
     NESTLING_UNROLL for (int m = 0; m < kTogether; ++m) {

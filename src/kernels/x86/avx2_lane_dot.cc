@@ -51,7 +51,7 @@ void quantized_rows(const LaneDotArgs& a) {
           const __m256i x = load(codes + k * kLanes + 8 * half);
           NESTLING_UNROLL for (int r = 0; r < kRows; ++r) {
             const __m256i w = load(cell[r] + 64 * k + 32 * half);
-            dots[r] = add_signed_dot(dots[r], w, _mm256_abs_epi8(w), x);
+            add_signed_dot(dots[r], w, _mm256_abs_epi8(w), x, ones);
           }
         }
       } else {

@@ -25,8 +25,8 @@ NESTLING_AVX2_INLINE void add_scaled(const Tile& tile, const std::byte* w_scales
 
 NESTLING_AVX2_INLINE __m256i widen(__m128i v) { return _mm256_cvtepi16_epi32(v); }
 
-// The kept neurons of a block, two by two: their codes for one output are multiplied and added by one instruction. An odd
-// last neuron is paired with itself times zero.
+// The kept neurons of a block, two by two: their codes for one output are multiplied and added by one instruction. An
+// odd last neuron is paired with itself times zero.
 struct Pairs {
   static constexpr int kMost = kQuantBlock / 2;
   const std::byte* first[kMost];
@@ -159,7 +159,7 @@ class DownProduct {
       const int x0 = a_.x.codes[i], x1 = pair ? a_.x.codes[i + 1] : 0;
       pairs.first[pairs.count] = codes_of(block, i);
       pairs.second[pairs.count] = codes_of(block, pair ? i + 1 : i);
-      pairs.bytes[pairs.count] = ((x0 & 0xff) | (x1 & 0xff) << 8) * 0x10001;
+      pairs.bytes[pairs.count] = static_cast<int32_t>(((x0 & 0xffu) | (x1 & 0xffu) << 8) * 0x10001u);
       pairs.words[pairs.count] = static_cast<int32_t>((x0 & 0xffffu) | static_cast<uint32_t>(x1) << 16);
       pairs.sum += x0 + x1;
       ++pairs.count;

@@ -1,7 +1,16 @@
 // Loads and small steps that the AVX-512 kernels share.
 #pragma once
 
+#if !defined(__clang__)
+// GCC 12's own intrinsics start from a deliberately undefined register.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
+#if !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 #include <cstddef>
 #include <cstdint>

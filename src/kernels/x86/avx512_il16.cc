@@ -11,6 +11,11 @@ using namespace avx512;
 constexpr int64_t kPrefetchBytes = 4608;
 constexpr int kPrefetchTokens = 4;
 
+template <WeightType kType>
+NESTLING_AVX512_INLINE void prefetch_cell(const std::byte* cell) {
+  for (int64_t at = 0; at < cell_bytes(kType); at += kLineBytes) _mm_prefetch(cell + at, _MM_HINT_T0);
+}
+
 template <WeightType kType, int kTokens, int kStreams>
 NESTLING_AVX512 void quantized_tile(const Il16Args& a) {
   __m512 acc[kStreams][kTokens];
@@ -25,9 +30,7 @@ NESTLING_AVX512 void quantized_tile(const Il16Args& a) {
   for (int64_t block = 0; block < blocks; ++block) {
     const std::byte* cell = w + kLineBytes + (block % 2) * cell_bytes(kType);
     if constexpr (kTokens >= kPrefetchTokens) {
-      NESTLING_UNROLL for (int s = 0; s < kStreams; ++s)
-        NESTLING_UNROLL for (int64_t line = 0; line < cell_bytes(kType) / kLineBytes; ++line)
-          _mm_prefetch(cell + s * a.w_stream + kPrefetchBytes + line * kLineBytes, _MM_HINT_T0);
+      for (int s = 0; s < kStreams; ++s) prefetch_cell<kType>(cell + s * a.w_stream + kPrefetchBytes);
     }
     __m512i dot[kStreams][kTokens];
     NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) {
@@ -45,6 +48,8 @@ NESTLING_AVX512 void quantized_tile(const Il16Args& a) {
         const __m512i xx = _mm512_set1_epi32(x[(2 * j + 1) * kTokens + m]);
         NESTLING_UNROLL for (int s = 0; s < kStreams; ++s) dot[s][m] = dot_bytes(dot[s][m], codes[s].second, xx);
       }
+      // Loads stay in their step: clang would hoist those of q8 and spill the sums.
+      if constexpr (kType == WeightType::kQ8) asm volatile("" ::: "memory");
     }
     NESTLING_UNROLL for (int s = 0; s < kStreams; ++s) {
       const __m512 w_scale = load_half16(w + s * a.w_stream + 32 * (block % 2));
