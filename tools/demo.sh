@@ -3,5 +3,5 @@
 set -euo pipefail
 nestling=$1
 ask() { printf '\n$ nestling run -m nano%s\n' "$(printf ' %q' "$@")"; "$nestling" run -m nano "$@"; echo; }
-ask -p "What is the opposite of hot?" --temp 0
-ask -p "What is the opposite of hot?" --temp 0 --size e2b
+ask -p "What is 15 + 7?" --temp 0
+ask -p "What is 15 + 7?" --temp 0 --size e2b

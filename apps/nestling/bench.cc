@@ -51,7 +51,7 @@ Result<std::string> weight_types_of(const std::filesystem::path& path) {
 
 Status bench_model(const BenchOptions& options, const Probe& probe, BenchReport& report) {
   NESTLING_TRY(const std::filesystem::path package, package_of(options));
-  report.model = options.synthetic.empty() ? package.filename().string() : "synthetic " + options.synthetic;
+  report.model = options.synthetic.empty() ? options.model : "synthetic " + options.synthetic;
   NESTLING_TRY(report.weights, weight_types_of(package));
   report.ple = options.engine.ple.mode == PleMode::kStream ? "stream" : "resident";
   const auto sizes = options.sizes.empty() ? std::vector{options.engine.size} : split(options.sizes);
@@ -89,7 +89,8 @@ void add_counts(CLI::App& app, const std::string& name, std::vector<int64_t>& ta
     }
   };
   std::string twin = "NESTLING_" + name.substr(2);
-  std::ranges::transform(twin, twin.begin(), [](unsigned char c) { return c == '-' ? '_' : static_cast<char>(std::toupper(c)); });
+  std::ranges::transform(twin, twin.begin(),
+                         [](unsigned char c) { return c == '-' ? '_' : static_cast<char>(std::toupper(c)); });
   app.add_option_function<std::string>(name, parse, help)->type_name("N,...")->envname(twin);
 }
 

@@ -78,6 +78,9 @@ struct BenchReport {
   std::vector<std::string> notes;
 };
 
+// Before the buffer is first written; the system may decline.
+void use_huge_pages(const AlignedBuffer& buffer);
+
 // The machine's ceilings, measured next to each run. Holds an array of its own to read.
 class Probe {
  public:

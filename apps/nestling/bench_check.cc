@@ -15,19 +15,21 @@ constexpr int64_t kRows = 8192, kCols = 2048, kTokens = 256;
 constexpr uint64_t kWorkingSet = uint64_t{256} << 20;  // several times the last-level cache
 
 // Shares of the int8 peak (gemm) and of plain reading (matvec, decode) of each instruction set: a little below what a
-// quiet machine gives (docs/performance.md). The int8 peak of avx2 is that of any 8-bit product, which 4-bit codes pass.
+// quiet machine gives (docs/performance.md). The int8 peak of avx2 is that of any 8-bit product; 4-bit codes pass it.
 struct Floors {
   std::string_view kernels;
   double gemm, matvec, decode;
 };
-constexpr Floors kFloors[] = {{"avx512", 0.50, 0.70, 0.60}, {"avx2", 0.85, 0.70, 0.60}};
+constexpr Floors kFloors[] = {{"avx512", 0.62, 0.75, 0.50}, {"avx2", 0.90, 0.75, 0.45}};
 
-// q4 matrices, one after another, with codes and scales of any value that is an ordinary number.
+// Matrices one after another, with codes and scales of any value that is an ordinary number; in huge pages like the
+// array that plain reading is measured on, so that the share is the kernel's and not the page table's.
 struct Matrices {
   explicit Matrices(WeightType type) {
     const uint64_t bytes = packed_bytes(type, Layout::kIl16, kRows, kCols);
     const auto copies = static_cast<int64_t>(kWorkingSet / bytes + 1);
     memory = AlignedBuffer(bytes * static_cast<uint64_t>(copies));
+    use_huge_pages(memory);
     uint32_t state = 1;
     for (uint64_t at = 0; at + 4 <= memory.size(); at += 4) {
       state = state * 1664525 + 1013904223;
@@ -76,10 +78,17 @@ Measurement measure_share(double work, int64_t repeat, Ceiling ceiling, Body bod
   return {.value = rate, .rate = rate.median, .ceiling = spread_of(ceilings).median, .share = spread_of(shares)};
 }
 
-std::optional<double> floor_of(const Floors& floors, const Measurement& m) {
+// Whether the weights of this size come from memory at every token; those of small models stay in the cache.
+bool is_bound_by_memory(const BenchReport& report, const std::string& size) {
+  return std::ranges::any_of(report.sizes, [&](const SizeReport& s) {
+    return s.size.name == size && s.work.weight_bytes > static_cast<double>(kWorkingSet);
+  });
+}
+
+std::optional<double> floor_of(const Floors& floors, const BenchReport& report, const Measurement& m) {
   if (m.what.starts_with("gemm")) return floors.gemm;
   if (m.what.starts_with("matvec")) return floors.matvec;
-  if (m.what == "decode") return floors.decode;
+  if (m.what == "decode" && is_bound_by_memory(report, m.size)) return floors.decode;
   return std::nullopt;
 }
 
@@ -100,9 +109,11 @@ Status measure_products(const Probe& probe, const Kernels& kernels, int threads,
   gemm.ceiling_name = "int8 peak";
   report.measurements.push_back(std::move(gemm));
 
-  Measurement matvec = measure_share(static_cast<double>(q4.memory.size()), rounds, [&] { return probe.read(pool); }, [&] {
-    for (const WeightMatrix& w : q4.matrices) matmul(kernels, pool, one.activations, w, y.data(), kRows);
-  });
+  Measurement matvec = measure_share(
+      static_cast<double>(q4.memory.size()), rounds, [&] { return probe.read(pool); },
+      [&] {
+        for (const WeightMatrix& w : q4.matrices) matmul(kernels, pool, one.activations, w, y.data(), kRows);
+      });
   matvec.what = fmt::format("matvec q4, {} x {}", kRows, kCols);
   matvec.unit = matvec.ceiling_unit = "GB/s";
   matvec.ceiling_name = "plain read";
@@ -118,7 +129,7 @@ Result<bool> check_floors(const BenchReport& report) {
   }
   bool passed = true;
   for (const Measurement& m : report.measurements) {
-    const auto floor = floor_of(*floors, m);
+    const auto floor = floor_of(*floors, report, m);
     if (!floor) continue;
     const bool low = m.share.median < *floor;
     passed &= !low;

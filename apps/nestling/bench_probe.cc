@@ -6,7 +6,6 @@
 
 #include <sys/mman.h>
 
-#include "base/checked.h"
 #include "bench.h"
 #include "kernels/ceilings.h"
 
@@ -38,13 +37,17 @@ std::string processor_name() {
 
 }  // namespace
 
+void use_huge_pages(const AlignedBuffer& buffer) {
+#ifdef MADV_HUGEPAGE
+  ::madvise(buffer.data(), buffer.size(), MADV_HUGEPAGE);
+#endif
+}
+
 // Several times the last-level cache, and little beside what is free. Huge pages: what plain reading can reach at best.
 Probe::Probe() {
   const uint64_t wanted = std::clamp(available_memory_bytes() / 8, kLeastArrayBytes, kArrayBytes);
   array_ = AlignedBuffer(wanted / 4096 * 4096);
-#ifdef MADV_HUGEPAGE
-  ::madvise(array_.data(), array_.size(), MADV_HUGEPAGE);
-#endif
+  use_huge_pages(array_);
   std::memset(array_.data(), 0x5a, array_.size());  // pages never written all map to one page of zeros, in the cache
 }
 

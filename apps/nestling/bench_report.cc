@@ -11,8 +11,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Below this a line passes between cores that share a cache, above it between core complexes; a virtual machine may move
-// from one state to the other within a minute, and its bandwidth with it.
+// Below this a line passes between cores that share a cache, above it between core complexes; a virtual machine may
+// move from one state to the other within a minute, and its bandwidth with it.
 constexpr double kNearCoresNs = 120;
 
 const char* state_name(const Machine& machine) {
@@ -27,8 +27,8 @@ std::string change_of(const Measurement& m) {
 }
 
 std::string line_of(const Measurement& m) {
-  std::string line = fmt::format("  {:38} {:10.2f} {:9} ({:.2f} .. {:.2f})", m.what, m.value.median, m.unit, m.value.min,
-                                 m.value.max);
+  std::string line = fmt::format("  {:38} {:10.2f} {:9} ({:.2f} .. {:.2f})", m.what, m.value.median, m.unit,
+                                 m.value.min, m.value.max);
   if (!m.ceiling_name.empty())
     line = fmt::format("{:82} {:7.1f} of {:.1f} {} {}: {:5.1f} % ({:.1f} .. {:.1f})", line, m.rate, m.ceiling,
                        m.ceiling_unit, m.ceiling_name, 100 * m.share.median, 100 * m.share.min, 100 * m.share.max);
@@ -36,16 +36,17 @@ std::string line_of(const Measurement& m) {
 }
 
 std::string machine_text(const Machine& m) {
-  std::string text = fmt::format("{}, {} kernels, {} threads, load {:.1f}\n", m.processor, m.kernels, m.threads, m.load);
-  text += fmt::format("  plain read {:.1f} GB/s with 1 thread, {:.1f} with {}; int8 {:.0f} GMAC/s, float32 {:.0f}", m.read_1,
-                      m.read_n, m.threads, m.int8, m.float32);
+  std::string text =
+      fmt::format("{}, {} kernels, {} threads, load {:.1f}\n", m.processor, m.kernels, m.threads, m.load);
+  text += fmt::format("  plain read {:.1f} GB/s with 1 thread, {:.1f} with {}; int8 {:.0f} GMAC/s, float32 {:.0f}",
+                      m.read_1, m.read_n, m.threads, m.int8, m.float32);
   if (m.latency_ns > 0) text += fmt::format("; core to core {:.0f} ns ({})", m.latency_ns, state_name(m));
   return text + "\n";
 }
 
 std::string ple_text(const char* what, const PleCounters& ple, int64_t tokens) {
-  return fmt::format("  PLE per {}: {:.2f} rows, {:.0f} bytes read, {:.2f} hits, {:.2f} stalls, {:.3f} ms stalled\n", what,
-                     per(static_cast<double>(ple.rows), tokens), per(static_cast<double>(ple.bytes_read), tokens),
+  return fmt::format("  PLE per {}: {:.2f} rows, {:.0f} bytes read, {:.2f} hits, {:.2f} stalls, {:.3f} ms stalled\n",
+                     what, per(static_cast<double>(ple.rows), tokens), per(static_cast<double>(ple.bytes_read), tokens),
                      per(static_cast<double>(ple.cache_hits), tokens), per(static_cast<double>(ple.stalls), tokens),
                      per(ple.stall_ms, tokens));
 }
@@ -63,8 +64,8 @@ std::string size_text(const SizeReport& s) {
 }
 
 const Measurement* find(const BenchReport& report, const std::string& size, std::string_view what) {
-  const auto it = std::ranges::find_if(report.measurements,
-                                       [&](const Measurement& m) { return m.size == size && m.what.starts_with(what); });
+  const auto wanted = [&](const Measurement& m) { return m.size == size && m.what.starts_with(what); };
+  const auto it = std::ranges::find_if(report.measurements, wanted);
   return it == report.measurements.end() ? nullptr : &*it;
 }
 
@@ -77,13 +78,14 @@ double best_prefill(const BenchReport& report, const std::string& size) {
 }
 
 std::string comparison_of_sizes(const BenchReport& report) {
-  std::string text = fmt::format("{:16} {:>9} {:>9} {:>12} {:>14} {:>16}\n", "size", "decode/s", "prefill/s", "resident",
-                                 "MB per token", "decode/s x bytes");
+  std::string text = fmt::format("{:16} {:>9} {:>9} {:>12} {:>14} {:>16}\n", "size", "decode/s", "prefill/s",
+                                 "resident", "MB per token", "decode/s x bytes");
   for (const SizeReport& s : report.sizes) {
     const Measurement* decode = find(report, s.size.name, "decode");
     text += fmt::format("{:16} {:9.2f} {:9.1f} {:>12} {:14.1f} {:11.2f} GB/s\n", s.size.name,
                         decode != nullptr ? decode->value.median : 0, best_prefill(report, s.size.name),
-                        megabytes(s.peak_resident_bytes), s.work.weight_bytes / 1e6, decode != nullptr ? decode->rate : 0);
+                        megabytes(s.peak_resident_bytes), s.work.weight_bytes / 1e6,
+                        decode != nullptr ? decode->rate : 0);
   }
   return text;
 }

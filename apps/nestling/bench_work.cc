@@ -32,7 +32,8 @@ double layer_bytes(const PackageTensor& stored, LayerTensor tensor, const LayerS
   };
   switch (tensor) {
     case LayerTensor::kGateProj: return packed(layer.width, stored.cols);
-    case LayerTensor::kUpProj: return packed(layer.width, stored.cols) * (stored.layout == Layout::kLaneRows ? kept : 1);
+    case LayerTensor::kUpProj:
+      return packed(layer.width, stored.cols) * (stored.layout == Layout::kLaneRows ? kept : 1);
     case LayerTensor::kDownProj:
       return stored.layout == Layout::kInputMajor ? sparse_down_bytes(stored, layer.width, kept)
                                                   : packed(stored.rows, layer.width);
@@ -52,7 +53,8 @@ Work work_of(const Package& package, const TextConfig& config, const ModelSize& 
     else if (tensor.global)
       work.weight_bytes += global_bytes(*stored, *tensor.global, config, size);
     else
-      work.weight_bytes += layer_bytes(*stored, tensor.layer_tensor, size.layers[static_cast<size_t>(tensor.layer)], kept);
+      work.weight_bytes +=
+          layer_bytes(*stored, tensor.layer_tensor, size.layers[static_cast<size_t>(tensor.layer)], kept);
   }
 
   const ParameterCounts counts = count_parameters(config, size);
@@ -76,7 +78,8 @@ double kv_bytes_read(const TextConfig& config, const ModelSize& size, KvType typ
   double positions = 0;
   for (size_t layer = 0; layer < size.layers.size(); ++layer) {
     if (size.layers[layer].skipped) continue;
-    positions += config.full_attention[layer] ? position : std::min(position, static_cast<double>(config.sliding_window));
+    const auto window = static_cast<double>(config.sliding_window);
+    positions += config.full_attention[layer] ? position : std::min(position, window);
   }
   return positions * 2 * heads * value_bytes;
 }

@@ -86,7 +86,8 @@ class Chat {
       const Status done = handle(line, quit);
       if (quit) return 0;
       NESTLING_TRY_VOID(written_);
-      if (!done && (!editor_.interactive() || done.error().code == ErrorCode::kFailed)) return std::unexpected(done.error());
+      if (!done && (!editor_.interactive() || done.error().code == ErrorCode::kFailed))
+        return std::unexpected(done.error());
       if (!done) fmt::print(stderr, "nestling: {}\n", done.error().message);
       if (interrupted() && !editor_.interactive()) return exit_status(ErrorCode::kCancelled);
       clear_interrupt();
@@ -107,7 +108,8 @@ class Chat {
       if (!block) message.pop_back();
       std::string line;
       outcome = editor_.read("... ", line);
-      if (outcome == LineEditor::Outcome::kInterrupted) message += line + "\n";  // never empty: only the message is dropped
+      // Never empty, so that only this message is dropped.
+      if (outcome == LineEditor::Outcome::kInterrupted) message += line + "\n";
       if (outcome != LineEditor::Outcome::kLine) return outcome;
       message += "\n" + line;
     }
@@ -192,7 +194,8 @@ class Chat {
   void warn_when_nearly_full() const {
     const int64_t used = conversation_.tokens(), context = engine_.options().context;
     if (used * 10 >= context * 9)
-      print_note(fmt::format("{} of {} tokens of the context are used; /clear begins anew, --ctx gives more", used, context));
+      print_note(fmt::format("{} of {} tokens of the context are used; /clear begins anew, --ctx gives more", used,
+                             context));
   }
 
   Status resume() {

@@ -22,7 +22,7 @@ constexpr Command kCommands[] = {
     {"/size", ChatVerb::kSize, Takes::kMaybe, "/size [SIZE]  show or change the size of the model"},
     {"/stats", ChatVerb::kStats, Takes::kNothing, "/stats        tokens, speed and memory of the last answer"},
     {"/clear", ChatVerb::kClear, Takes::kNothing, "/clear        begin a new conversation"},
-    {"/save", ChatVerb::kSave, Takes::kMaybe, "/save [FILE]  save the conversation now (default: the file of --session)"},
+    {"/save", ChatVerb::kSave, Takes::kMaybe, "/save [FILE]  save the conversation now [the file of --session]"},
     {"/help", ChatVerb::kHelp, Takes::kNothing, "/help         this list"},
     {"/quit", ChatVerb::kQuit, Takes::kNothing, "/quit         end (also Ctrl-D)"},
 };

@@ -99,11 +99,13 @@ Status Conversation::load(const std::filesystem::path& path) {
     return fail(ErrorCode::kModel, "{}: its conversation cannot be read: {}", path.string(), error.what());
   }
   const int64_t vocabulary = engine_.config().text.vocab_size;
-  if (std::ranges::any_of(ids_, [&](int32_t id) { return id < 0 || id >= vocabulary; }) || messages_.size() % 2 != 0)
-    return fail(ErrorCode::kModel, "{}: its conversation has {} messages and ids beyond 0 to {}, or an answer is missing",
-                path.string(), messages_.size(), vocabulary - 1);
+  if (std::ranges::any_of(ids_, [&](int32_t id) { return id < 0 || id >= vocabulary; }))
+    return fail(ErrorCode::kModel, "{}: its conversation has ids outside 0 to {}", path.string(), vocabulary - 1);
+  if (messages_.size() % 2 != 0)
+    return fail(ErrorCode::kModel, "{}: its conversation has {} messages; questions and answers come in pairs",
+                path.string(), messages_.size());
   if (!system_.empty() && system_ != system && !messages_.empty())
-    return fail(ErrorCode::kUsage, "--system: the conversation in {} was begun with \"{}\"; the same, or none, is allowed",
+    return fail(ErrorCode::kUsage, "--system: the conversation in {} began with \"{}\"; the same, or none, is allowed",
                 path.string(), system);
   if (!messages_.empty()) system_ = std::move(system);
   return {};

@@ -38,8 +38,8 @@ Status read_modalities(const std::string& text, MemoryRequest& request) {
     if (word == "vision") request.vision = true;
     else if (word == "audio") request.audio = true;
     else if (word != "text")
-      return fail(ErrorCode::kUsage, "--modalities: \"{}\" is unknown; text, vision and audio, separated by commas, are "
-                  "allowed", word);
+      return fail(ErrorCode::kUsage, "--modalities: \"{}\" is unknown; text, vision and audio, separated by commas, "
+                  "are allowed", word);
     begin = end + 1;
   }
   return {};
@@ -134,14 +134,15 @@ std::vector<SizeRow> size_rows(const Inspection& in) {
   const auto add = [&](ModelSize size, const PublishedSize* published) {
     MemoryRequest request = in.request;
     request.size = size;
-    const uint64_t bytes = planned_weight_bytes(plan_memory(in.package, in.config, request)) + ple_row_bytes(in.package);
+    const uint64_t weights = planned_weight_bytes(plan_memory(in.package, in.config, request));
     const ParameterCounts counts = count_parameters(in.config.text, size);
-    rows.push_back({std::move(size), counts, bytes, published});
+    rows.push_back({std::move(size), counts, weights + ple_row_bytes(in.package), published});
   };
   for (const PublishedSize& published : published_sizes())
     if (auto size = parse_size(published.slug, in.config.text, in.quantization_group)) add(*size, &published);
   const ModelSize full = full_size(in.config.text);
-  if (std::ranges::none_of(rows, [&](const SizeRow& row) { return row.size.layers == full.layers; })) add(full, nullptr);
+  const auto is_full = [&](const SizeRow& row) { return row.size.layers == full.layers; };
+  if (std::ranges::none_of(rows, is_full)) add(full, nullptr);
   return rows;
 }
 
@@ -257,9 +258,10 @@ Status print_inspection(const Inspection& in, const InspectOptions& options) {
   const TextConfig& c = in.config.text;
   std::string text = fmt::format("{}: {}, imported from {}\n", in.package.file().path().string(),
                                  megabytes(in.package.file().size()), in.package.info().source);
-  text += fmt::format("{} layers ({} share K/V), width {}, {} heads over {} K/V heads of {}, vocabulary {}, context up to {}\n",
+  text += fmt::format("{} layers ({} share K/V), width {}, {} heads over {} K/V heads of {}, vocabulary {}, ",
                       c.num_hidden_layers, c.num_kv_shared_layers, c.hidden_size, c.num_attention_heads,
-                      c.num_key_value_heads, c.head_dim, c.vocab_size, c.max_position_embeddings);
+                      c.num_key_value_heads, c.head_dim, c.vocab_size);
+  text += fmt::format("context up to {}\n", c.max_position_embeddings);
   text += fmt::format("\n{}\n{}\n{}", groups_table(in), in.plan.table(), sizes_table(in));
   if (options.tensors) text += "\n" + tensors_table(in.package);
   NESTLING_TRY_VOID(write_stdout(text));

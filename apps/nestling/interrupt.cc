@@ -51,7 +51,8 @@ void clear_interrupt() {
 }
 
 bool wait_for_input() {
-  pollfd files[] = {{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0}, {.fd = g_pipe[0], .events = POLLIN, .revents = 0}};
+  pollfd files[] = {{.fd = STDIN_FILENO, .events = POLLIN, .revents = 0},
+                    {.fd = g_pipe[0], .events = POLLIN, .revents = 0}};
   while (!interrupted() && ::poll(files, 2, -1) < 0 && errno == EINTR) {
   }
   return !interrupted();

@@ -12,8 +12,8 @@ namespace {
 constexpr const char* kFooter =
     "Every flag has an environment twin: --top-k is NESTLING_TOP_K. NESTLING_MODELS names a directory of models,\n"
     "NESTLING_LOG=debug|info|warn|error|off the messages on stderr, NESTLING_CPU=scalar|avx2|... the kernels.\n"
-    "Exit status: 0 ok; 1 runtime failure (media, input/output, disk); 2 usage; 3 model missing, damaged or without the\n"
-    "part asked for; 4 over the memory budget; 5 unsupported hardware; 130 interrupted.";
+    "Exit status: 0 ok; 1 runtime failure (media, input/output, disk); 2 usage; 3 model missing, damaged or without\n"
+    "the part asked for; 4 over the memory budget; 5 unsupported hardware; 130 interrupted.";
 
 void describe(CLI::App& app, Action& action) {
   app.set_version_flag("--version", "nestling " NESTLING_VERSION);
@@ -67,6 +67,7 @@ int main(int argc, char** argv) {
   try {
     return nestling::run_main(argc, argv);
   } catch (const std::bad_alloc&) {
-    return nestling::report(nestling::ErrorCode::kFailed, "out of memory; nestling inspect MODEL prints what is needed");
+    return nestling::report(nestling::ErrorCode::kFailed,
+                            "out of memory; nestling inspect MODEL prints what is needed");
   }
 }

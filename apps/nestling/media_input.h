@@ -26,7 +26,8 @@ struct MediaOptions {
 // The texts with standard input read, and places for the media. kUsage: nothing to answer, "-" twice.
 Result<std::vector<ContentPart>> read_content(const std::vector<ContentArgument>& content);
 
-// Ids and soft tokens of a prompt whose placeholders stand for `media` in order. kModel: the model holds no tower for one.
+// Ids and soft tokens of a prompt whose placeholders stand for `media` in order. kModel: the model holds no tower for
+// one of them.
 Result<PromptInput> prepare_prompt(Engine& engine, const Prompt& prompt, const std::vector<ContentArgument>& media,
                                    const MediaOptions& options);
 

@@ -36,7 +36,8 @@ std::vector<fs::path> model_directories() {
 
 Result<fs::path> find_model(const std::string& model) {
   std::error_code error;
-  if (model.empty()) return fail(ErrorCode::kUsage, "--model is empty; a package, a checkpoint directory or a name is needed");
+  if (model.empty())
+    return fail(ErrorCode::kUsage, "--model is empty; a package, a checkpoint directory or a name is needed");
   // A directory that only happens to have the name of a model does not hide it.
   const bool exists = fs::exists(model, error), checkpoint = fs::exists(fs::path(model) / "config.json", error);
   if (exists && (checkpoint || !fs::is_directory(model, error) || !is_name(model))) return fs::path(model);

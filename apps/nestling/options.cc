@@ -19,12 +19,16 @@ CLI::Option* with_twin(CLI::Option* option) {
   return option->envname("NESTLING_" + name);
 }
 
-std::string first_long_name(const std::string& name) { return name.substr(name.rfind("--") == std::string::npos ? 0 : name.rfind("--")); }
+// "--max-tokens" of "-n,--max-tokens".
+std::string long_name(const std::string& name) {
+  const size_t begin = name.rfind("--");
+  return begin == std::string::npos ? name : name.substr(begin);
+}
 
 // A flag whose text `parse` turns into a value, or into the reason why not.
 CLI::Option* add_parsed(CLI::App& app, const std::string& name, const char* type, const std::string& help,
                         std::function<Status(const std::string&)> parse) {
-  const auto use = [parse = std::move(parse), flag = first_long_name(name)](const std::string& text) {
+  const auto use = [parse = std::move(parse), flag = long_name(name)](const std::string& text) {
     if (const Status status = parse(text); !status) throw CLI::ValidationError(flag, status.error().message);
   };
   return with_twin(app.add_option_function<std::string>(name, use, help)->type_name(type));
@@ -181,7 +185,8 @@ void add_engine_options(CLI::App& app, EngineOptions& options) {
   add_parsed(app, "--kv", "TYPE", "keys and values: f32, bf16 or q8 [bf16; f32 with f32 weights]",
              store(options.kv, one_of<KvType>({{"f32", KvType::kF32}, {"bf16", KvType::kBF16}, {"q8", KvType::kQ8}})));
   add_parsed(app, "--ple", "MODE", "per-layer embeddings: stream (rows are read from storage) or resident [stream]",
-             store(options.ple.mode, one_of<PleMode>({{"stream", PleMode::kStream}, {"resident", PleMode::kResident}})));
+             store(options.ple.mode,
+                   one_of<PleMode>({{"stream", PleMode::kStream}, {"resident", PleMode::kResident}})));
   add_parsed(app, "--ple-cache", "BYTES", "memory for per-layer embedding rows that were read [0]",
              store(options.ple.cache_bytes, parse_bytes));
   add_bytes(app, "--memory", options.memory_budget,
@@ -195,6 +200,23 @@ void add_engine_options(CLI::App& app, EngineOptions& options) {
              store(options.threads, parse_threads));
 }
 
+// "106:-5,235:2.5"
+static Result<std::vector<std::pair<int32_t, float>>> parse_logit_bias(const std::string& text) {
+  std::vector<std::pair<int32_t, float>> bias;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    const std::string part = text.substr(begin, end - begin);
+    const size_t colon = part.find(':');
+    if (colon == std::string::npos)
+      return fail(ErrorCode::kUsage, "'{}': an id and a bias such as 106:-5 are allowed, separated by commas", part);
+    NESTLING_TRY(const int64_t id, parse_whole(part.substr(0, colon), 0, std::numeric_limits<int32_t>::max()));
+    NESTLING_TRY(const float value, parse_number(part.substr(colon + 1)));
+    bias.emplace_back(static_cast<int32_t>(id), value);
+    begin = end + 1;
+  }
+  return bias;
+}
+
 SamplingParams SamplingChoice::resolve(const GenerationDefaults& defaults) const {
   SamplingParams params{.temperature = defaults.do_sample ? defaults.temperature : 0,
                         .top_k = defaults.top_k,
@@ -203,6 +225,11 @@ SamplingParams SamplingChoice::resolve(const GenerationDefaults& defaults) const
   params.top_k = top_k.value_or(params.top_k);
   params.top_p = top_p.value_or(params.top_p);
   params.min_p = min_p.value_or(params.min_p);
+  params.repetition_penalty = repetition_penalty.value_or(params.repetition_penalty);
+  params.presence_penalty = presence_penalty.value_or(params.presence_penalty);
+  params.frequency_penalty = frequency_penalty.value_or(params.frequency_penalty);
+  params.logit_bias = logit_bias;
+  params.top_logprobs = top_logprobs;
   params.seed = seed ? *seed : std::random_device{}();
   return params;
 }
@@ -215,6 +242,12 @@ void add_sampling_options(CLI::App& app, SamplingChoice& choice) {
              }));
   add_number(app, "--top-p", choice.top_p, "sample from the likeliest that reach this sum, 0 to 1 [as the model says]");
   add_number(app, "--min-p", choice.min_p, "drop tokens below this part of the likeliest, 0 to 1 [0]");
+  add_number(app, "--repetition-penalty", choice.repetition_penalty,
+             "above 1: ids seen, prompt included, become less likely [1]");
+  add_number(app, "--presence-penalty", choice.presence_penalty, "taken once from the logit of ids generated [0]");
+  add_number(app, "--frequency-penalty", choice.frequency_penalty, "taken for every time an id was generated [0]");
+  add_parsed(app, "--logit-bias", "ID:BIAS,...", "added to the logits of these ids, e.g. 106:-5,235:2.5",
+             store(choice.logit_bias, parse_logit_bias));
   add_parsed(app, "--seed", "N", "seed: the same one gives the same answer [random]", store(choice.seed, parse_seed));
 }
 

@@ -1,5 +1,6 @@
-// Options that several subcommands share, as groups, and the typed flags they are made of. A value that cannot be used is
-// refused with the flag, what was found and what is allowed. Every flag has an environment twin: --top-k, NESTLING_TOP_K.
+// Options that several subcommands share, as groups, and the typed flags they are made of. A value that cannot be used
+// is refused with the flag, what was found and what is allowed. Every flag has an environment twin: --top-k is
+// NESTLING_TOP_K.
 #pragma once
 
 #include <cstdint>
@@ -59,9 +60,13 @@ void add_model_options(CLI::App& app, ModelChoice& choice, ModelArgument argumen
 // --size --ctx --kv --ple --ple-cache --memory --threads
 void add_engine_options(CLI::App& app, EngineOptions& options);
 
-// --temp --top-k --top-p --min-p --seed; what is not given comes from the model's generation_config.json.
+// --temp --top-k --top-p --min-p --seed, penalties and --logit-bias; what is not given comes from the model's
+// generation_config.json.
 struct SamplingChoice {
   std::optional<float> temperature, top_p, min_p;
+  std::optional<float> repetition_penalty, presence_penalty, frequency_penalty;
+  std::vector<std::pair<int32_t, float>> logit_bias;
+  int64_t top_logprobs = 0;
   std::optional<int64_t> top_k;
   std::optional<uint64_t> seed;
   SamplingParams resolve(const GenerationDefaults& defaults) const;  // a random seed when none is given

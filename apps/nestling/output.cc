@@ -73,7 +73,10 @@ Json sampling_json(const SamplingParams& params) {
   return {{"temperature", shortest(params.temperature)},
           {"top_k", params.top_k},
           {"top_p", shortest(params.top_p)},
-          {"min_p", shortest(params.min_p)}};
+          {"min_p", shortest(params.min_p)},
+          {"repetition_penalty", shortest(params.repetition_penalty)},
+          {"presence_penalty", shortest(params.presence_penalty)},
+          {"frequency_penalty", shortest(params.frequency_penalty)}};
 }
 
 double prefill_tps(const GenerateResult& result) {

@@ -28,7 +28,8 @@ nlohmann::ordered_json ple_json(const PleOptions& options, const PleCounters& co
 nlohmann::ordered_json timings_json(double load_ms, const GenerateResult& result);
 nlohmann::ordered_json sampling_json(const SamplingParams& params);
 
-// Tokens per second; 0 where nothing was measured. A decode of n tokens runs n - 1 steps: the first comes of the prompt.
+// Tokens per second; 0 where nothing was measured. A decode of n tokens runs n - 1 steps: the first comes of the
+// prompt.
 double prefill_tps(const GenerateResult& result);
 double decode_tps(const GenerateResult& result);
 std::string megabytes(uint64_t bytes);

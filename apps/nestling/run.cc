@@ -35,9 +35,26 @@ Result<Prompt> render(const RunOptions& options, std::vector<ContentPart> parts)
   return render_chat(messages);
 }
 
+// Per generated id: its log-probability and the likeliest alternatives.
+nlohmann::ordered_json logprobs_json(const Engine& engine, const std::vector<Sampled>& sampled) {
+  const auto entry = [&](int32_t id, float logprob) -> nlohmann::ordered_json {
+    nlohmann::ordered_json json = {{"id", id}, {"logprob", logprob}};
+    if (engine.tokenizer() != nullptr) json["piece"] = engine.tokenizer()->piece(id);
+    return json;
+  };
+  auto list = nlohmann::ordered_json::array();
+  for (const Sampled& s : sampled) {
+    nlohmann::ordered_json json = entry(s.id, s.logprob);
+    for (const TokenLogprob& t : s.top) json["top"].push_back(entry(t.id, t.logprob));
+    list.push_back(std::move(json));
+  }
+  return list;
+}
+
 nlohmann::ordered_json result_json(const Engine& engine, const GenerateRequest& request, const GenerateResult& result,
                                    const std::vector<std::string>& limits) {
-  return {{"text", result.text},
+  nlohmann::ordered_json json =
+         {{"text", result.text},
           {"ids", result.ids},
           {"finish_reason", result.finish_reason},
           {"stop_string", result.stop_string},
@@ -52,6 +69,8 @@ nlohmann::ordered_json result_json(const Engine& engine, const GenerateRequest& 
           {"memory", memory_json(engine.plan())},
           {"ple", ple_json(engine.options().ple, result.ple)},
           {"limits", limits}};
+  if (request.sampling.top_logprobs > 0) json["logprobs"] = logprobs_json(engine, result.logprobs);
+  return json;
 }
 
 // Ends an answer on the terminal: a newline of its own, and in words whatever was cut.
@@ -111,6 +130,8 @@ void add_run(CLI::App& app, Action& action) {
   add_sampling_options(*command, options->sampling);
   add_engine_options(*command, options->engine);
   add_media_options(*command, options->media);
+  add_whole(*command, "--logprobs", options->sampling.top_logprobs, 0, SamplingParams::kMaxTopLogprobs,
+            "with --json: log-probability of every token and of the N likeliest, 0 to 20 [0]");
   add_flag(*command, "--json", options->json, "one JSON document when the answer is complete");
   command->parse_complete_callback([command, options, &action] {
     options->content = options->content_flags.in_order(*command);

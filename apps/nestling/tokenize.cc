@@ -70,9 +70,9 @@ Status print_text(const std::string& text, std::span<const int32_t> ids, bool js
 
 Result<int> tokenize(const TokenizeOptions& options) {
   if (options.prompts.empty() == options.ids.empty())
-    return fail(ErrorCode::kUsage, "give -p TEXT (or -p -) for its ids, or --ids 2,5,17 for their text: one of the two");
+    return fail(ErrorCode::kUsage, "give -p TEXT (or -p -) for its ids, or --ids 2,5,17 for their text");
   if (options.chat && options.control)
-    return fail(ErrorCode::kUsage, "--control: has no effect with --chat, whose texts are a user's; one of the two is allowed");
+    return fail(ErrorCode::kUsage, "--control: has no effect with --chat, whose texts are a user's");
   NESTLING_TRY(const std::unique_ptr<Tokenizer> tokenizer, load_tokenizer(options.model));
   if (options.ids.empty()) {
     NESTLING_TRY(const std::vector<int32_t> ids, encode(*tokenizer, options));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <compare>
 #include <cstring>
 #include <map>
 #include <random>
@@ -25,12 +26,12 @@ namespace {
 namespace fs = std::filesystem;
 
 // Changes whenever what write_synthetic() writes does.
-constexpr int kRevision = 1;
+constexpr int kRevision = 2;
 constexpr int64_t kPoolElements = int64_t{1} << 20;  // weights drawn per shape
 constexpr int64_t kMaxPieces = 512;
 constexpr uint64_t kWriteBytes = uint64_t{8} << 20;
 
-// The part of a layout that may be repeated: a run of `bytes` that consists of packed matrices [rows, cols] of `layout`.
+// A run of `bytes` that consists of packed matrices [rows, cols] of `layout`, one after another.
 struct Section {
   Layout layout = Layout::kRows;
   int64_t rows = 0, cols = 0;
@@ -57,6 +58,10 @@ std::vector<Section> sections_of(const PackageTensor& t) {
 struct Distribution {
   bool ones = false;
   float std = 0;
+  // Values of their own: gates that repeated rows of the embedding would stand out for the tokens that have these rows,
+  // and sparse layers would keep fewer neurons than those of a real model do.
+  bool embedding = false;
+  auto operator<=>(const Distribution&) const = default;
 };
 
 Distribution distribution_of(const TextTensor& tensor, const TextConfig& config) {
@@ -64,7 +69,8 @@ Distribution distribution_of(const TextTensor& tensor, const TextConfig& config)
   // A row of the PLE table is L vectors of P values, which the model scales by sqrt(P).
   const bool ple = tensor.global == GlobalTensor::kPerLayerTokenEmbedding;
   const int64_t inputs = ple ? config.hidden_size_per_layer_input : tensor.cols;
-  return {.std = 1 / std::sqrt(static_cast<float>(inputs))};
+  return {.std = 1 / std::sqrt(static_cast<float>(inputs)),
+          .embedding = tensor.global == GlobalTensor::kTokenEmbedding};
 }
 
 // Different packed pieces of one shape, one after another.
@@ -95,7 +101,7 @@ class SyntheticWriter {
  private:
   // The pieces of a shape, as many as the section can hold and no more than vary enough.
   const Pool& pool(WeightType type, const Section& section, const Distribution& distribution) {
-    const auto key = std::tuple(type, section.layout, section.rows, section.cols, distribution.ones, distribution.std);
+    const auto key = std::tuple(type, section.layout, section.rows, section.cols, distribution);
     Pool& pool = pools_[key];
     const int64_t elements = section.rows * section.cols;
     pool.piece_bytes = packed_bytes(type, section.layout, section.rows, section.cols);
@@ -146,7 +152,7 @@ class SyntheticWriter {
   std::mt19937_64 random_{1};  // the same package every time
   std::vector<float> normals_;
   size_t normal_ = 0;
-  std::map<std::tuple<WeightType, Layout, int64_t, int64_t, bool, float>, Pool> pools_;
+  std::map<std::tuple<WeightType, Layout, int64_t, int64_t, Distribution>, Pool> pools_;
   std::vector<std::byte> buffer_;
 };
 

@@ -24,9 +24,9 @@ struct SyntheticModel {
 // a size that it refuses.
 Result<SyntheticModel> synthetic_model(std::string_view size, const ImportOptions& options);
 
-// Writes the text core and PLE table of `config`, stored as an import with `options` stores them. A few hundred rows per
-// shape are drawn and packed (normal, standard deviation 1 / sqrt(inputs)) and repeated in random order, so that writing
-// is bound by the disk; norms and output scales are 1. Free disk is checked. Draws a progress bar on a terminal.
+// Writes the text core and PLE table of `config`, stored as an import with `options` stores them. A few hundred rows
+// per shape are drawn and packed (normal, standard deviation 1 / sqrt(inputs)) and repeated in random order, so that
+// writing is bound by the disk; norms and output scales are 1. Free disk is checked. Draws a progress bar on a terminal.
 Status write_synthetic(const SyntheticModel& model, const ImportOptions& options, const std::filesystem::path& target,
                        const ImportExtras& extras);
 

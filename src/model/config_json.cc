@@ -110,7 +110,7 @@ std::string replace_text_layers(const std::string& config_json, const TextConfig
   text["layer_types"] = layer_types(slice);
   json sparsity = json::array();
   // float32 0.95 is written as such, not as the double nearest to it.
-  for (const float s : slice.activation_sparsity) sparsity.push_back(json::parse(fmt::format("{}", s)));
+  for (const float s : slice.activation_sparsity) sparsity.push_back(json::parse(fmt::format("{}", s)).get<double>());
   text["activation_sparsity_pattern"] = sparsity;
   text["num_kv_shared_layers"] = slice.num_kv_shared_layers;
   return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";

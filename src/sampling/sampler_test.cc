@@ -105,7 +105,9 @@ TEST(Sampler, TheBestOfManyEqualASort) {
   for (float& logit : logits) logit = static_cast<float>(random() % 500);  // many equals
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
-  std::ranges::sort(order, [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; });
+  std::ranges::sort(order, [&](int32_t a, int32_t b) {
+    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+  });
   for (const int64_t k : {1, 3, 20}) {
     Sampler sampler({.temperature = 0, .top_logprobs = k}, 10'000, 10'000);
     std::vector<float> copy = logits;

@@ -1,5 +1,5 @@
 // The bytes of the packed layouts (tensor/weight.h), said once for packing, unpacking and every kernel. All offsets are
-// in bytes from the start of the matrix; everything that a kernel loads as a vector is 64-byte aligned.
+// in bytes from the start of the matrix; the lines of whole cells, and so all of kIl16, are 64-byte aligned.
 //
 // A *cell* is 16 lanes x one block of 32 inputs of a quantised type, as lines of 16 lanes x 4 bytes. Lane r of line j:
 //   q4  4 lines  byte i: low nibble code of input 8j + i, high nibble of input 8j + 4 + i, as unsigned code + 8

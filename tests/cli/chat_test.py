@@ -65,7 +65,8 @@ class PipeTest(CliTest):
     def test_damaged_sessions_are_refused(self):
         self.chat("Hello!", args=("--session", "s"))
         whole = (self.directory / "s").read_bytes()
-        for damaged in (b"", b"GGUF", whole[:200], whole[:-100], b"X" + whole[1:], whole.replace(b"reply_closed", b"reply_cl0sed")):
+        for damaged in (b"", b"GGUF", whole[:200], whole[:-100], b"X" + whole[1:],
+                        whole.replace(b"reply_closed", b"reply_cl0sed")):
             (self.directory / "s").write_bytes(damaged)
             self.refused(3, *CHAT, "--session", "s", says="s:", stdin="Hello!\n")
             self.assertEqual((self.directory / "s").read_bytes(), damaged)

@@ -1,4 +1,4 @@
-"""Bad input: one sentence naming the thing, what was found, what is allowed; the right exit status; nothing left behind."""
+"""Bad input: one sentence naming the thing, what was found, what is allowed; the exit status; nothing left behind."""
 
 import json
 import os
@@ -76,6 +76,9 @@ class UsageTest(CliTest):
     def test_media_the_model_cannot_read(self):
         for flag, tower in (("--image", "vision"), ("--audio", "audio")):
             self.refused(3, "run", "-m", "nano", *HI, flag, "x.bin", says=[tower, "x.bin"])
+        # In the order of the command line.
+        self.refused(3, "run", "-m", "nano", "--audio", "a.wav", *HI, "--image", "b.png", says="a.wav")
+        self.refused(3, "run", "-m", "nano", "--image", "b.png", *HI, "--audio", "a.wav", says="b.png")
 
     def test_memory_budget(self):
         error = self.refused(4, "run", "-m", "nano", *HI, "--memory", "30M", says="30.0 MB")
@@ -134,7 +137,7 @@ class ModelTest(CliTest):
 
     def test_wrong_shape_and_missing_tensor(self):
         model = self.copy_nano()
-        self.rewrite_header(model, lambda header, name: header[name].update(shape=header[name]["shape"][::-1]), "q_proj")
+        self.rewrite_header(model, lambda header, name: header[name]["shape"].reverse(), "q_proj")
         self.refused_model(model, "q_proj")
         shutil.copy(NANO / "model.safetensors", model)
         self.rewrite_header(model, lambda header, name: header.update({name + "x": header.pop(name)}), "q_proj")
@@ -159,7 +162,9 @@ class ModelTest(CliTest):
         self.refused_model(model, name, "nan")
 
     def test_wrong_configuration(self):
-        for changes, says in (({"rms_norm_eps": float("nan")}, "JSON"), ({"rms_norm_eps": -1}, "rms_norm_eps"), ({"num_hidden_layers": 100000}, "100000"), ({"hidden_size": 0}, "hidden_size"), ({"vocab_size": -5}, "vocab_size"),
+        for changes, says in (({"rms_norm_eps": float("nan")}, "JSON"), ({"rms_norm_eps": -1}, "rms_norm_eps"),
+                              ({"num_hidden_layers": 100000}, "100000"), ({"hidden_size": 0}, "hidden_size"),
+                              ({"vocab_size": -5}, "vocab_size"),
                               ({"num_attention_heads": 3}, "num_attention_heads"), ({"hidden_size": 64}, "96"),
                               ({"intermediate_size": [384] * 34}, "34")):
             with self.subTest(changes=str(changes)):

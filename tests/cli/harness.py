@@ -32,14 +32,15 @@ class CliTest(unittest.TestCase):
 
     def environment(self, extra=None):
         env = {k: v for k, v in os.environ.items() if not k.startswith("NESTLING_")}
-        env.update(HOME=str(self.home), XDG_CACHE_HOME=str(self.home / "cache"), XDG_STATE_HOME=str(self.home / "state"),
-                   NESTLING_MODELS=str(ROOT / "models"), NESTLING_THREADS="1", LC_ALL="C.UTF-8", TERM="xterm")
+        env.update(HOME=str(self.home), XDG_CACHE_HOME=str(self.home / "cache"),
+                   XDG_STATE_HOME=str(self.home / "state"), NESTLING_MODELS=str(ROOT / "models"), NESTLING_THREADS="1", LC_ALL="C.UTF-8", TERM="xterm")
         env.update(extra or {})
         return env
 
     def run_program(self, *args, stdin="", env=None, cwd=None, **kwargs):
-        return subprocess.run([PROGRAM, *map(os.fspath, args)], input=stdin if isinstance(stdin, bytes) else stdin.encode(),
-                              capture_output=True, env=self.environment(env), cwd=cwd or self.directory,
+        data = stdin if isinstance(stdin, bytes) else stdin.encode()
+        return subprocess.run([PROGRAM, *map(os.fspath, args)], input=data, capture_output=True,
+                              env=self.environment(env), cwd=cwd or self.directory,
                               timeout=PATIENCE, check=False, **kwargs)
 
     def succeed(self, *args, **kwargs):
@@ -66,7 +67,8 @@ class CliTest(unittest.TestCase):
     def started(self, *args, **kwargs):
         """A program that runs, with handlers for Ctrl-C in place."""
         kwargs = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs}
-        process = subprocess.Popen([PROGRAM, *map(os.fspath, args)], env=self.environment(), cwd=self.directory, **kwargs)
+        process = subprocess.Popen([PROGRAM, *map(os.fspath, args)], env=self.environment(), cwd=self.directory,
+                                   **kwargs)
         try:
             wait_for_handler(process)
             yield process

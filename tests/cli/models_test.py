@@ -11,13 +11,15 @@ from harness import NANO, CliTest, files_below, safetensors_header
 class ImportTest(CliTest):
     def test_weight_types(self):
         sizes = {}
-        for types in (("f32", "f32", "f32"), ("bf16", "bf16", "bf16"), ("q8", "q6", "q8"), ("q6", "q6", "q8"), ("q4", "q6", "q8")):
+        for types in (("f32", "f32", "f32"), ("bf16", "bf16", "bf16"), ("q8", "q6", "q8"), ("q6", "q6", "q8"),
+                      ("q4", "q6", "q8")):
             document = self.json_of("import", NANO, "-o", f"{types[0]}.nest", "--weights", types[0])
             self.assertEqual((document["weights"], document["head_weights"], document["ple_weights"]), types)
             self.assertEqual(document["bytes"], (self.directory / f"{types[0]}.nest").stat().st_size)
             self.assertTrue(document["tokenizer"])
             sizes[types[0]] = document["bytes"]
-            self.assertTrue(self.succeed("run", "-m", f"{types[0]}.nest", "-p", "Hello!", "-n", "3", "--temp", "0").strip())
+            answer = self.succeed("run", "-m", f"{types[0]}.nest", "-p", "Hello!", "-n", "3", "--temp", "0")
+            self.assertTrue(answer.strip())
         self.assertEqual(sorted(sizes, key=sizes.get, reverse=True), ["f32", "bf16", "q8", "q6", "q4"])
         document = self.json_of("import", NANO, "-o", "x.nest", "--head-weights", "q8", "--ple-weights", "q4")
         self.assertEqual((document["weights"], document["head_weights"], document["ple_weights"]), ("q4", "q8", "q4"))
@@ -68,7 +70,8 @@ class InspectTest(CliTest):
         self.assertEqual(groups["PLE"]["parameters"],
                          config["vocab_size_per_layer_input"] * layers * config["hidden_size_per_layer_input"])
         rows = groups["embedding and head"]["parameters"] // config["hidden_size"]
-        self.assertIn(rows, range(config["vocab_size_per_layer_input"], config["vocab_size"] + 1))  # equal rows are left out
+        # Rows at the end that are equal to row 0 are left out.
+        self.assertIn(rows, range(config["vocab_size_per_layer_input"], config["vocab_size"] + 1))
         self.assertEqual(document["memory"]["planned_bytes"],
                          sum(region["resident_bytes"] for region in document["memory"]["plan"]))
         sizes = {size["name"]: size for size in document["sizes"]}
@@ -171,7 +174,8 @@ class TextTest(CliTest):
         self.assertLess(right["perplexity"], wrong["perplexity"])
 
     def turn(self, answer):
-        return f"<start_of_turn>user\nWhat is the opposite of hot?<end_of_turn>\n<start_of_turn>model\n{answer}<end_of_turn>\n"
+        return ("<start_of_turn>user\nWhat is the opposite of hot?<end_of_turn>\n"
+                f"<start_of_turn>model\n{answer}<end_of_turn>\n")
 
     def test_score_of_ids_and_as_text(self):
         text = self.succeed("score", "-m", "nano", "--ids", "2,100,200,300")
