@@ -74,7 +74,10 @@ Result<Inspection> inspect_model(const InspectOptions& options) {
   in.request.threads = options.engine.threads > 0 ? options.engine.threads : default_thread_count();
   in.request.size = full_size(in.config.text);
   if (!options.engine.size.empty()) {
-    NESTLING_TRY(in.request.size, parse_size(options.engine.size, in.config.text, in.quantization_group));
+    std::vector<std::string> notes;
+    NESTLING_TRY(in.request.size, choose_size(in.package, in.config, in.request, options.engine.size,
+                                              in.quantization_group, options.engine.memory_budget, notes));
+    for (const std::string& note : notes) print_note(note);
   }
   if (options.engine.memory_budget)
     NESTLING_TRY_VOID(check_budget(in.package, in.config, in.request, *options.engine.memory_budget));

@@ -43,31 +43,6 @@ void Engine::release_modalities() {
   package_.release_region(Region::kAudio);
 }
 
-// `--size auto`: the largest published row, or the whole file, whose plan fits the budget (or the memory available).
-Status Engine::choose_size(MemoryRequest& request) {
-  if (options_.size.empty() || options_.size == "full") {
-    request.size = full_size(config_.text);
-    return {};
-  }
-  if (options_.size != "auto") {
-    NESTLING_TRY(request.size, parse_size(options_.size, config_.text, quantization_group(text_)));
-    return {};
-  }
-  const uint64_t budget = options_.memory_budget.value_or(available_memory_bytes());
-  std::vector<ModelSize> candidates{full_size(config_.text)};
-  for (auto row = published_sizes().rbegin(); row != published_sizes().rend(); ++row)
-    if (auto size = parse_size(row->slug, config_.text, quantization_group(text_))) candidates.push_back(*size);
-  for (const ModelSize& size : candidates) {
-    request.size = size;
-    const uint64_t needed = plan_memory(package_, config_, request).resident();
-    if (needed > budget) continue;
-    notes_.push_back(fmt::format("size auto: {} needs {:.0f} MB of the {:.0f} MB {}", size.name, needed / 1e6,
-                                 budget / 1e6, options_.memory_budget ? "budgeted" : "available"));
-    return {};
-  }
-  return check_budget(package_, config_, request, budget);
-}
-
 Result<std::unique_ptr<Engine>> Engine::open(const std::filesystem::path& path, const EngineOptions& options) {
   const auto started = std::chrono::steady_clock::now();
   NESTLING_TRY(Kernels kernels, Kernels::choose());
@@ -94,7 +69,8 @@ MemoryRequest Engine::memory_request(const ModelSize& size) const {
 Status Engine::plan_and_reserve() {
   options_.chunk = std::min(options_.chunk, options_.context);
   MemoryRequest request = memory_request({});
-  NESTLING_TRY_VOID(choose_size(request));
+  NESTLING_TRY(request.size, choose_size(package_, config_, request, options_.size, quantization_group(text_),
+                                         options_.memory_budget, notes_));
   default_size_ = request.size;
   if (options_.memory_budget)
     NESTLING_TRY_VOID(check_budget(package_, config_, request, *options_.memory_budget));

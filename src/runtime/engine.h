@@ -69,7 +69,6 @@ class Engine {
  private:
   Engine(Package package, Kernels kernels) : package_(std::move(package)), kernels_(kernels) {}
   MemoryRequest memory_request(const ModelSize& size) const;
-  Status choose_size(MemoryRequest& request);
   Status plan_and_reserve();
 
   EngineOptions options_;

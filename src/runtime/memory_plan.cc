@@ -156,6 +156,27 @@ Status check_budget(const Package& package, const ModelConfig& config, const Mem
               plan.table());
 }
 
+Result<ModelSize> choose_size(const Package& package, const ModelConfig& config, MemoryRequest request,
+                              const std::string& text, int64_t group, std::optional<uint64_t> budget,
+                              std::vector<std::string>& notes) {
+  if (text.empty() || text == "full") return full_size(config.text);
+  if (text != "auto") return parse_size(text, config.text, group);
+  const uint64_t limit = budget.value_or(available_memory_bytes());
+  std::vector<ModelSize> candidates{full_size(config.text)};
+  for (auto row = published_sizes().rbegin(); row != published_sizes().rend(); ++row)
+    if (auto size = parse_size(row->slug, config.text, group)) candidates.push_back(*std::move(size));
+  for (ModelSize& size : candidates) {
+    request.size = size;
+    const uint64_t needed = plan_memory(package, config, request).resident();
+    if (needed > limit) continue;
+    notes.push_back(fmt::format("size auto: {} needs {} of the {} {}", size.name, megabytes(needed), megabytes(limit),
+                                budget ? "budgeted" : "available"));
+    return std::move(size);
+  }
+  NESTLING_TRY_VOID(check_budget(package, config, request, limit));
+  return request.size;
+}
+
 uint64_t resident_bytes() { return status_field("VmRSS:"); }
 uint64_t peak_resident_bytes() { return status_field("VmHWM:"); }
 

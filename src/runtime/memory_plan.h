@@ -46,6 +46,12 @@ MemoryPlan plan_memory(const Package& package, const ModelConfig& config, const 
 // kBudget when the plan does not fit `budget` bytes: the table and what would fit (smaller context, smaller size).
 Status check_budget(const Package& package, const ModelConfig& config, const MemoryRequest& request, uint64_t budget);
 
+// The size that `text` asks for: "" or "full", a name or list (parse_size with `group`), or "auto": the largest, the whole
+// file or a published row, whose plan fits `budget` (without one, the memory available); `notes` gets which and why.
+Result<ModelSize> choose_size(const Package& package, const ModelConfig& config, MemoryRequest request,
+                              const std::string& text, int64_t group, std::optional<uint64_t> budget,
+                              std::vector<std::string>& notes);
+
 // Resident and peak resident bytes of this process (/proc/self/status), and MemAvailable of the machine.
 uint64_t resident_bytes();
 uint64_t peak_resident_bytes();

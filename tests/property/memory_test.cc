@@ -210,7 +210,7 @@ TEST(MemoryBudget, RefusesWithTheTableAndWhatWouldFit) {
   const TestPackage package(nano_path(), all_weights(WeightType::kQ4));
   EngineOptions options;
   options.context = 32'768;
-  options.memory_budget = 70'000'000;
+  options.memory_budget = 60'000'000;
   const auto engine = Engine::open(package.path(), options);
   ASSERT_FALSE(engine);
   EXPECT_EQ(engine.error().code, ErrorCode::kBudget);
