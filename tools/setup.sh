@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p build
 
-packages=(clang-19 lld-19 cmake ninja-build pkg-config g++ python3
+packages=(clang-19 libclang-rt-19-dev lld-19 cmake ninja-build pkg-config g++ python3
           libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev libedit-dev libsentencepiece-dev
           libjpeg-dev libpng-dev libwebp-dev libgif-dev libsndfile1-dev libsoxr-dev libkissfft-dev
           libgtest-dev libgmock-dev)
