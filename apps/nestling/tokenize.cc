@@ -95,7 +95,7 @@ void add_tokenize(CLI::App& app, Action& action) {
   add_text(*command, "-m,--model", options->model, "a package, a checkpoint directory, or a name such as nano")
       ->type_name("MODEL")
       ->required();
-  add_texts(*command, "-p,--prompt", options->prompts, "text, - reads standard input; UTF-8, up to 256 MiB");
+  add_texts(*command, "-p,--prompt", options->prompts, "text, - reads standard input; UTF-8, up to 16 MiB");
   add_text(*command, "--ids", options->ids, "ids separated by commas, for their text");
   add_flag(*command, "--bos", options->bos, "put <bos> first");
   add_flag(*command, "--chat", options->chat, "the ids of a whole prompt with this user message");

@@ -96,7 +96,9 @@ std::string what_would_fit(const Package& package, const ModelConfig& config, Me
     if (plan_memory(package, config, request).resident() <= budget)
       return fmt::format("the size {} would fit", row->slug);
   }
-  return "no published size or smaller context fits; weights of fewer bits (q4) are smaller";
+  const PackageTensor* gate = package.find(package_name(LayerTensor::kGateProj, 0));
+  const bool can_shrink = gate != nullptr && gate->type != WeightType::kQ4;
+  return fmt::format("no smaller context or published size fits alone{}", can_shrink ? "; q4 weights are smaller" : "");
 }
 
 }  // namespace
