@@ -27,15 +27,19 @@ struct Piece {
   int64_t first_row = 0, rows = 0;
 };
 
-// Layouts that spread a row over the whole tensor are packed whole; the others in multiples of 16 rows.
-bool packs_in_pieces(Layout layout) { return layout == Layout::kRows || layout == Layout::kIl16; }
+// Layouts that spread a row over the whole tensor, and tensors whose axes change places, are packed whole; the others in
+// multiples of 16 rows.
+bool packs_in_pieces(const PlannedTensor& tensor) {
+  return tensor.reorder == Reorder::kNone &&
+         (tensor.target.layout == Layout::kRows || tensor.target.layout == Layout::kIl16);
+}
 
 std::vector<Piece> cut_into_pieces(const std::vector<PlannedTensor>& plan) {
   std::vector<Piece> pieces;
   for (size_t t = 0; t < plan.size(); ++t) {
     const PackageTensor& target = plan[t].target;
     int64_t rows = target.rows;
-    if (packs_in_pieces(target.layout))
+    if (packs_in_pieces(plan[t]))
       rows = std::max(kRowGroup, kPieceElements / target.cols / kRowGroup * kRowGroup);
     for (int64_t first = 0; first < target.rows; first += rows)
       pieces.push_back({t, first, std::min(rows, target.rows - first)});
@@ -73,6 +77,7 @@ float magnitude_limit(WeightType type) {
     case WeightType::kQ8: return kMaxF16 * 127;
     case WeightType::kQ6: return kMaxF16 * 31;
     case WeightType::kQ4: return kMaxF16 * 7;
+    case WeightType::kI8: return 3.0e38f;
   }
   return 0;
 }
@@ -119,6 +124,10 @@ class Import {
     const SafetensorsEntry& entry = tensor.source->entry;
     NESTLING_TRY_VOID(tensor.source->file->read_floats(entry, piece.first_row * target.cols, values));
     NESTLING_TRY_VOID(check_values(tensor, piece.first_row, values));
+    if (tensor.reorder != Reorder::kNone) {
+      const std::vector<float> original(values.begin(), values.end());
+      reorder(tensor.reorder, tensor.shape, original.data(), values.data());
+    }
     std::ranges::fill(packed, std::byte{0});  // padding is zero: equal imports are equal files
     pack_matrix(target.type, target.layout, piece.rows, target.cols, values.data(), packed.data());
     const std::scoped_lock lock(mutex_);

@@ -189,6 +189,12 @@ PackageTensor stored_text_tensor(const TextTensor& tensor, const TextConfig& con
                         role == Role::kHead ? head_rows : tensor.rows, tensor.cols);
 }
 
+PackageTensor stored_tower_tensor(const TowerTensor& tensor, Region region, const ImportOptions& options) {
+  const bool matrix = tensor.role == TowerRole::kMatrix;
+  return package_tensor(tensor.package, matrix ? options.tower_type() : WeightType::kF32,
+                        matrix ? Layout::kIl16 : Layout::kRows, region, tensor.rows, tensor.cols);
+}
+
 Result<std::vector<PlannedTensor>> plan_text(const Checkpoint& checkpoint, const ModelConfig& config,
                                              const ImportOptions& options) {
   std::vector<PlannedTensor> plan;

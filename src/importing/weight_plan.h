@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "model/config.h"
 #include "model/tensor_names.h"
+#include "model/tower_tensor.h"
 #include "storage/checkpoint.h"
 #include "storage/package.h"
 #include "tensor/weight.h"
@@ -24,18 +25,24 @@ struct ImportOptions {
   WeightType ple_type() const { return ple.value_or(is_quantized(weights) ? WeightType::kQ8 : weights); }
   // AltUp, LAuReL and per-layer-model projections and the multimodal ones are kept at 8 bits at least.
   WeightType side_type() const { return is_quantized(weights) ? WeightType::kQ8 : weights; }
+  // Products of the vision and audio towers.
+  WeightType tower_type() const { return is_quantized(weights) ? WeightType::kI8 : weights; }
 };
 
 struct PlannedTensor {
   PackageTensor target;        // everything but the offset
   std::string checkpoint;      // canonical name
   std::vector<int64_t> shape;  // in the checkpoint, checked to be so
+  Reorder reorder = Reorder::kNone;
   const CheckpointTensor* source = nullptr;
 };
 
 // How a text tensor is stored; `head_rows`: the rows of embed_tokens that are kept.
 PackageTensor stored_text_tensor(const TextTensor& tensor, const TextConfig& config, const ImportOptions& options,
                                  int64_t head_rows);
+
+// How a tower tensor is stored in `region`.
+PackageTensor stored_tower_tensor(const TowerTensor& tensor, Region region, const ImportOptions& options);
 
 // The tensors of one part of the model, checked against the checkpoint; empty when it holds none of that part. A part
 // that is there only partly, another shape or a type that is no float: kModel naming tensor, what was found and needed.

@@ -73,6 +73,15 @@ Activations::Activations(std::span<std::byte> memory, int64_t max_rows, int64_t 
   NESTLING_CHECK_GE(memory.size(), bytes_needed(max_rows, max_cols));
 }
 
+Activations Activations::of_floats(const float* x, int64_t rows, int64_t cols, int64_t stride) {
+  Activations out;
+  out.x_ = x;
+  out.rows_ = rows;
+  out.cols_ = cols;
+  out.stride_ = stride;
+  return out;
+}
+
 void Activations::assign(const Kernels& kernels, ThreadPool& pool, const float* x, int64_t rows, int64_t cols,
                          int64_t stride, bool quantize) {
   NESTLING_CHECK_LE(rows, max_rows_);

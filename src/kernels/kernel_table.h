@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "tensor/weight.h"
+#include "tensor/layout.h"
 
 namespace nestling {
 
@@ -80,6 +80,39 @@ struct SparseDownArgs {
   float* y = nullptr;  // [rows]
 };
 
+// The int8 form of up to `rows` rows of X for dense(), interleaved so that kernels broadcast 4 codes at a time.
+struct DenseTile {
+  int32_t* codes = nullptr;  // [words][rows], each 4 int8 codes of one row
+  int32_t* sums = nullptr;   // [rows], the sum of a row's codes
+  float* scales = nullptr;   // [rows]
+};
+
+// Y tile [rows, groups * 16] = X tile * W^T, W being i8 in kIl16.
+struct DenseArgs {
+  const std::byte* w = nullptr;  // the first row group
+  uint64_t w_stream = 0;         // bytes from one row group to the next
+  int groups = 1;
+  int rows = 1;
+  int64_t words = 0;  // dense_words(inputs)
+  DenseTile x;
+  float* y = nullptr;
+  int64_t y_stride = 0;  // floats from row to row
+};
+
+struct DenseKernel {
+  void (*run)(const DenseArgs&) = nullptr;
+  int rows = 1;    // of a tile, at most kMaxDenseRows
+  int groups = 1;  // row groups that share one pass over a tile
+  // `rows` rows of X, `stride` floats apart, as a tile of dense_words(cols) words.
+  void (*code)(const float* x, int64_t stride, int rows, int64_t cols, const DenseTile& out) = nullptr;
+};
+
+inline constexpr int kMaxDenseRows = 16;
+// A row of codes is padded with zeros to a multiple of 8.
+constexpr int64_t dense_words(int64_t cols) { return ceil_div(cols, 8) * 2; }
+// Code bytes of a row group; its scales follow.
+constexpr int64_t dense_code_bytes(int64_t words) { return round_up(4 * words, kSuperblock) * kRowGroup; }
+
 // How the sums of activation codes that remove the offset of unsigned weights are stored.
 enum class Corrections : uint8_t {
   kSums,    // 1 word: -8 * sum of the block
@@ -94,9 +127,10 @@ struct KernelTable {
   Corrections corrections = Corrections::kSums;
   // x [cols] to natural order: codes and scales of ceil(cols / 32) blocks, corrections [blocks][words].
   void (*quantize)(const float* x, int64_t cols, int8_t* codes, int32_t* corrections, float* scales) = nullptr;
-  Il16Kernel il16[5];                                   // by WeightType
+  Il16Kernel il16[5];                                   // by WeightType, without i8
   void (*lane_dot[5])(const LaneDotArgs&) = {};         // by WeightType
   void (*sparse_down[5])(const SparseDownArgs&) = {};   // by WeightType
+  DenseKernel dense;
   // The set's best int8 multiply-add on registers alone, `rounds` times; returns the products it formed (ceilings.h).
   int64_t (*int8_products)(int64_t rounds) = nullptr;
   // The same for its widest float32 multiply-add.

@@ -28,6 +28,9 @@ class Activations {
   void assign(const Kernels& kernels, ThreadPool& pool, const float* x, int64_t rows, int64_t cols, int64_t stride,
               bool quantize);
 
+  // Rows that only float weights read.
+  static Activations of_floats(const float* x, int64_t rows, int64_t cols, int64_t stride);
+
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
   const float* row(int64_t i) const { return x_ + i * stride_; }

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "kernels/block_codes.h"
+#include "kernels/pack_strided.h"
 #include "tensor/float_types.h"
 #include "tensor/layout.h"
 
@@ -152,6 +153,10 @@ void unpack_float_row(const WeightMatrix& w, int64_t row, float* out) {
 
 void unpack_any_row(const WeightMatrix& w, int64_t row, float* out) {
   NESTLING_CHECK_LT(row, w.rows);
+  if (w.type == WeightType::kI8) {
+    unpack_i8_row(w, row, out);
+    return;
+  }
   if (!is_quantized(w.type)) {
     unpack_float_row(w, row, out);
     return;
@@ -184,6 +189,10 @@ void unpack_input_major(const WeightMatrix& w, float* out) {
 }  // namespace
 
 void pack_matrix(WeightType type, Layout layout, int64_t rows, int64_t cols, const float* values, std::byte* out) {
+  if (type == WeightType::kI8) {
+    NESTLING_CHECK(layout == Layout::kIl16);
+    return pack_strided(type, rows, cols, values, cols, 1, out);
+  }
   const uint64_t bytes = packed_bytes(type, layout, rows, cols);
   std::memset(out, 0, bytes);
   const WeightMatrix w{type, layout, rows, cols, rows, cols, out, bytes};

@@ -41,6 +41,9 @@ Status check_tensor(const PackageTensor& t) {
       static_cast<uint64_t>(t.rows) * static_cast<uint64_t>(t.cols) > kMaxElements)
     return fail(ErrorCode::kModel, "tensor {}: {} x {}; sides of 1 to {} and at most {} elements are allowed", t.name,
                 t.rows, t.cols, kMaxSide, kMaxElements);
+  if (t.type == WeightType::kI8 && t.layout != Layout::kIl16)
+    return fail(ErrorCode::kModel, "tensor {}: {} in {}; this type is stored in {} only", t.name,
+                weight_type_name(t.type), layout_name(t.layout), layout_name(Layout::kIl16));
   const uint64_t bytes = packed_bytes(t.type, t.layout, t.rows, t.cols);
   if (t.bytes != bytes)
     return fail(ErrorCode::kModel, "tensor {}: {} bytes; {} x {} of {} in {} take {}", t.name, t.bytes, t.rows, t.cols,
@@ -79,7 +82,7 @@ Result<PackageTensor> read_tensor(const gguf::Tensor& stored, const Descriptions
     if (value <= max) return {};
     return fail(ErrorCode::kModel, "tensor {}: {} {}; 0 to {} are known", stored.name, what, value, max);
   };
-  NESTLING_TRY_VOID(in_range("weight type", descriptions.type[i], static_cast<uint64_t>(WeightType::kQ4)));
+  NESTLING_TRY_VOID(in_range("weight type", descriptions.type[i], kWeightTypeCount - 1));
   NESTLING_TRY_VOID(in_range("layout", descriptions.layout[i], static_cast<uint64_t>(Layout::kInputMajor)));
   NESTLING_TRY_VOID(in_range("region", descriptions.region[i], kRegionCount - 1));
   NESTLING_TRY_VOID(in_range("rows", descriptions.rows[i], kMaxSide));

@@ -10,6 +10,9 @@
 // kIl16: lane = output row of a group of 16. A superblock of 64 inputs is the 16 f16 scales of its first block, those
 // of the second, the first cell, the second cell. f32 and bf16: [input][16 rows].
 //
+// i8 in kIl16: per group of 16 rows [inputs / 4][16 rows][4 inputs] signed codes, inputs padded with zeros to a multiple of
+// 64, then the 16 f32 scales of the rows (64 bytes).
+//
 // kLaneRows: lane = block of one row: the row's f16 scales (padded to 64 bytes), then one cell for every 16 blocks; the
 // last cell has as many lanes as blocks are left, rounded up to 4 (its lines are that much shorter).
 //
@@ -44,6 +47,7 @@ constexpr int64_t cell_bytes(WeightType type) { return kLanes * code_bytes(type)
 constexpr int64_t il16_superblock_bytes(WeightType type) { return kLineBytes + 2 * cell_bytes(type); }
 constexpr uint64_t il16_group_bytes(WeightType type, int64_t cols) {
   if (is_quantized(type)) return static_cast<uint64_t>(ceil_div(cols, kSuperblock) * il16_superblock_bytes(type));
+  if (type == WeightType::kI8) return static_cast<uint64_t>(round_up(cols, kSuperblock) * kRowGroup + kLineBytes);
   return static_cast<uint64_t>(round_up(cols * kRowGroup * float_bytes(type), kLineBytes));
 }
 

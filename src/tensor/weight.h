@@ -8,9 +8,11 @@
 
 namespace nestling {
 
-// How one weight is coded. The quantised types have blocks of 32 along the input axis with one f16 scale d each:
-// value = d * q, q in -8..7 (q4), -32..31 (q6), -127..127 (q8).
-enum class WeightType : uint8_t { kF32 = 0, kBF16 = 1, kQ8 = 2, kQ6 = 3, kQ4 = 4 };
+// How one weight is coded. The block types have blocks of 32 along the input axis with one f16 scale d each:
+// value = d * q, q in -8..7 (q4), -32..31 (q6), -127..127 (q8). i8, the type of the encoder towers, has one f32 scale
+// for a whole output row: value = d * q, q in -127..127; it exists in kIl16 only (kernels/dense.h).
+enum class WeightType : uint8_t { kF32 = 0, kBF16 = 1, kQ8 = 2, kQ6 = 3, kQ4 = 4, kI8 = 5 };
+inline constexpr size_t kWeightTypeCount = 6;
 
 // Where the codes lie. The ids are part of the package format (storage/package.h): never renumber.
 enum class Layout : uint8_t {
@@ -57,9 +59,10 @@ struct WeightMatrix {
   }
 };
 
-constexpr bool is_quantized(WeightType type) { return type >= WeightType::kQ8; }
+// The types with a scale per block of 32.
+constexpr bool is_quantized(WeightType type) { return type >= WeightType::kQ8 && type <= WeightType::kQ4; }
 
-std::string_view weight_type_name(WeightType type);  // "f32", "bf16", "q8", "q6", "q4"
+std::string_view weight_type_name(WeightType type);  // "f32", "bf16", "q8", "q6", "q4", "i8"
 std::optional<WeightType> weight_type_from_name(std::string_view name);
 std::string_view layout_name(Layout layout);
 

@@ -8,10 +8,14 @@
 namespace nestling {
 namespace {
 
-// Order of computation; "N" stands for a layer. Rows of one layer come before the next layer's.
-constexpr std::array kBefore = {"mel.log_mel", "mel.mask", "vision.soft_tokens", "audio.soft_tokens", "audio.padding",
-                                "audio.filled", "embed", "inputs_embeds", "per_layer_embed", "per_layer_inputs",
-                                "streams_init"};
+// Order of computation, in parts. Rows of one layer come before the next layer's.
+constexpr std::array kInputs = {"resize.u8", "mel.log_mel", "mel.mask", "vision.stem"};
+constexpr std::array kVisionEnd = {"vision.msfa", "vision.encoder_out", "vision.soft_tokens"};
+constexpr std::array kSscp = {"audio.sscp.conv_0", "audio.sscp.conv_1", "audio.sscp"};
+constexpr std::array kConformer = {".ffw_layer_start", ".attention", ".lconv1d", ".ffw_layer_end", ""};
+constexpr std::array kAudioEnd = {"audio.reduced", "audio.reduced_mask", "audio.soft_tokens", "audio.padding",
+                                  "audio.filled"};
+constexpr std::array kBefore = {"embed", "inputs_embeds", "per_layer_embed", "per_layer_inputs", "streams_init"};
 constexpr std::array kLayer = {"altup.predict", "input_layernorm", "laurel", "attn.q", "attn.k", "attn.v", "attn.probs",
                                "attn.context", "attn.out", "attn_laurel", "mlp.gate_after_topk", "mlp.out",
                                "altup.correct", "per_layer_input", "streams"};
@@ -27,10 +31,19 @@ int index_in(const std::array<const char*, N>& names, const std::string& name) {
 
 int64_t rank(const std::string& full_name) {
   const std::string name = base_name(full_name);
-  int layer = 0, used = 0;
-  if (std::sscanf(name.c_str(), "layers.%d.%n", &layer, &used) == 1 && used > 0)
-    return 1000 + layer * 100 + index_in(kLayer, name.substr(static_cast<size_t>(used)));
-  if (const int i = index_in(kBefore, name); i >= 0) return i;
+  int a = 0, b = 0, used = 0;
+  const auto rest = [&] { return name.substr(static_cast<size_t>(used)); };
+  if (std::sscanf(name.c_str(), "vision.blocks.%d.%d%n", &a, &b, &used) == 2) return 1000 + a * 100 + b;
+  if (std::sscanf(name.c_str(), "vision.stages.%d%n", &a, &used) == 1) return 1000 + a * 100 + 99;
+  if (std::sscanf(name.c_str(), "audio.conformer.%d%n", &a, &used) == 1)
+    return 5000 + a * 10 + index_in(kConformer, rest());
+  if (std::sscanf(name.c_str(), "layers.%d.%n", &a, &used) == 1 && used > 0)
+    return 100'000 + a * 100 + index_in(kLayer, rest());
+  if (const int i = index_in(kInputs, name); i >= 0) return i;
+  if (const int i = index_in(kVisionEnd, name); i >= 0) return 2000 + i;
+  if (const int i = index_in(kSscp, name); i >= 0) return 4000 + i;
+  if (const int i = index_in(kAudioEnd, name); i >= 0) return 8000 + i;
+  if (const int i = index_in(kBefore, name); i >= 0) return 9000 + i;
   return 1'000'000 + index_in(kAfter, name);
 }
 

@@ -5,6 +5,7 @@
 
 #include "kernels/block_codes.h"
 #include "kernels/kernel_table.h"
+#include "kernels/scalar/scalar_dense.h"
 #include "tensor/float_types.h"
 #include "tensor/layout.h"
 
@@ -233,6 +234,7 @@ constinit const KernelTable kScalarKernels = {
     .sparse_down = {sparse_down_float<WeightType::kF32>, sparse_down_float<WeightType::kBF16>,
                     sparse_down_quantized<WeightType::kQ8>, sparse_down_quantized<WeightType::kQ6>,
                     sparse_down_quantized<WeightType::kQ4>},
+    .dense = {.run = scalar_dense, .rows = 4, .groups = 2, .code = scalar_dense_code},
     .int8_products = int8_products,
     .float_products = float_products,
 };

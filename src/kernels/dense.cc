@@ -1,0 +1,144 @@
+#include "kernels/dense.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/dense_form.h"
+#include "kernels/matmul.h"
+#include "kernels/pack_strided.h"
+
+namespace nestling {
+namespace {
+
+// Where the int32 sums of products of two codes end: 127 * 127 * 2^17 < 2^31.
+constexpr int64_t kMaxCols = int64_t{1} << 17;
+
+// One product of i8 weights, cut into panels (the row groups of one kernel call) and row tiles.
+class CodedProduct {
+ public:
+  CodedProduct(const DenseKernel& kernel, const DenseInput& x, const WeightMatrix& w, float* y, int64_t y_stride)
+      : kernel_(kernel), x_(x), w_(w), group_bytes_(il16_group_bytes(w.type, w.stored_cols)), y_(y),
+        y_stride_(y_stride) {}
+
+  int64_t panels() const { return ceil_div(row_groups(w_.rows), kernel_.groups); }
+  int64_t tiles() const { return ceil_div(x_.rows(), kernel_.rows); }
+
+  void run(int64_t panel, int64_t first_tile, int64_t end_tile) const {
+    const int64_t first = panel * kernel_.groups;
+    const int64_t end = std::min(first + kernel_.groups, row_groups(w_.rows));
+    const int64_t full_end = std::min(end, w_.rows / kRowGroup);
+    for (int64_t tile = first_tile; tile < end_tile; ++tile) {
+      if (first < full_end) kernel_.run(args(tile, first, static_cast<int>(full_end - first)));
+      if (full_end < end) run_partial(tile);
+    }
+  }
+
+ private:
+  DenseArgs args(int64_t tile, int64_t group, int groups) const {
+    const int64_t row = tile * kernel_.rows;
+    const int64_t rows = std::min<int64_t>(kernel_.rows, x_.rows() - row);
+    return {.w = w_.data + static_cast<uint64_t>(group) * group_bytes_,
+            .w_stream = group_bytes_,
+            .groups = groups,
+            .rows = static_cast<int>(rows),
+            .words = dense_words(w_.cols),
+            .x = dense_tile(x_, row, rows),
+            .y = y_ + row * y_stride_ + group * kRowGroup,
+            .y_stride = y_stride_};
+  }
+
+  // The last group of a matrix whose rows are no multiple of 16: only its own outputs may be written.
+  void run_partial(int64_t tile) const {
+    const int64_t group = w_.rows / kRowGroup, outputs = w_.rows % kRowGroup;
+    alignas(64) float y[kMaxDenseRows * kRowGroup];
+    DenseArgs a = args(tile, group, 1);
+    float* out = a.y;
+    a.y = y;
+    a.y_stride = kRowGroup;
+    kernel_.run(a);
+    for (int64_t m = 0; m < a.rows; ++m) std::memcpy(out + m * y_stride_, y + m * kRowGroup, outputs * sizeof(float));
+  }
+
+  const DenseKernel& kernel_;
+  const DenseInput& x_;
+  const WeightMatrix& w_;
+  uint64_t group_bytes_;
+  float* y_;
+  int64_t y_stride_;
+};
+
+}  // namespace
+
+uint64_t DenseInput::bytes_needed(int64_t max_rows, int64_t max_cols) {
+  return static_cast<uint64_t>(max_rows) * dense_row_bytes(max_cols);
+}
+
+DenseInput::DenseInput(std::span<std::byte> memory, int64_t max_rows, int64_t max_cols)
+    : memory_(memory), max_rows_(max_rows), max_cols_(max_cols) {
+  NESTLING_CHECK_GE(memory.size(), bytes_needed(max_rows, max_cols));
+}
+
+void DenseInput::assign(const Kernels& kernels, const float* x, int64_t rows, int64_t cols, int64_t stride,
+                        WeightType weights) {
+  ThreadPool alone(1);
+  assign(kernels, alone, x, rows, cols, stride, weights);
+}
+
+void DenseInput::assign(const Kernels& kernels, ThreadPool& pool, const float* x, int64_t rows, int64_t cols,
+                        int64_t stride, WeightType weights) {
+  NESTLING_CHECK_LE(rows, max_rows_);
+  NESTLING_CHECK_LE(cols, max_cols_);
+  NESTLING_CHECK_LE(cols, kMaxCols);
+  x_ = x;
+  rows_ = rows;
+  cols_ = cols;
+  stride_ = stride;
+  coded_ = weights == WeightType::kI8;
+  if (!coded_) return;
+  const DenseKernel& kernel = kernels.table().dense;
+  pool.for_ranges(rows, kernel.rows, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end; first += kernel.rows) {
+      const int64_t count = std::min<int64_t>(kernel.rows, end - first);
+      kernel.code(row(first), stride, static_cast<int>(count), cols, dense_tile(*this, first, count));
+    }
+  });
+}
+
+void dense(const Kernels& kernels, const DenseInput& x, const WeightMatrix& w, float* y, int64_t y_stride) {
+  ThreadPool alone(1);
+  dense(kernels, alone, x, w, y, y_stride);
+}
+
+void dense(const Kernels& kernels, ThreadPool& pool, const DenseInput& x, const WeightMatrix& w, float* y,
+           int64_t y_stride) {
+  NESTLING_CHECK(w.layout == Layout::kIl16);
+  NESTLING_CHECK_EQ(w.cols, x.cols());
+  NESTLING_CHECK_EQ(w.cols, w.stored_cols);
+  NESTLING_CHECK(!is_quantized(w.type));
+  if (w.rows == 0 || x.rows() == 0) return;
+  if (w.type != WeightType::kI8) {
+    matmul(kernels, pool, Activations::of_floats(x.row(0), x.rows(), x.cols(), x.stride()), w, y, y_stride);
+    return;
+  }
+  NESTLING_CHECK(x.coded());
+  const CodedProduct product(kernels.table().dense, x, w, y, y_stride);
+  // A unit is one panel for one part of the rows. Rows are divided only where there are too few panels.
+  const int64_t panels = product.panels(), tiles = product.tiles();
+  const int64_t wanted = pool.size() == 1 ? 1 : ceil_div(4 * pool.size(), panels);
+  const int64_t parts = std::clamp<int64_t>(wanted, 1, tiles);
+  pool.for_ranges(panels * parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t part = unit / panels;
+      product.run(unit % panels, tiles * part / parts, tiles * (part + 1) / parts);
+    }
+  });
+}
+
+WeightMatrix pack_dense(WeightType type, int64_t rows, int64_t cols, const float* values, int64_t row_stride,
+                        int64_t col_stride, std::byte* out) {
+  pack_strided(type, rows, cols, values, row_stride, col_stride, out);
+  return {type, Layout::kIl16, rows, cols, rows, cols, out, packed_bytes(type, Layout::kIl16, rows, cols)};
+}
+
+}  // namespace nestling

@@ -1,0 +1,23 @@
+// Where the int8 form of X lies in the memory of DenseInput: rows in tiles of the set's number of rows, the last one
+// narrower, each as DenseTile. Private to kernels.
+#pragma once
+
+#include "kernels/dense.h"
+#include "kernels/kernel_table.h"
+#include "tensor/layout.h"
+
+namespace nestling {
+
+constexpr uint64_t dense_row_bytes(int64_t cols) {
+  return static_cast<uint64_t>(round_up(4 * dense_words(cols) + 8, kLineBytes));
+}
+
+// The tile that begins at row `first` and has `rows` rows.
+inline DenseTile dense_tile(const DenseInput& x, int64_t first, int64_t rows) {
+  std::byte* base = x.memory().data() + first * dense_row_bytes(x.cols());
+  auto* codes = reinterpret_cast<int32_t*>(base);
+  int32_t* sums = codes + rows * dense_words(x.cols());
+  return {codes, sums, reinterpret_cast<float*>(sums + rows)};
+}
+
+}  // namespace nestling

@@ -1,0 +1,95 @@
+#include "kernels/pack_strided.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "tensor/layout.h"
+
+namespace nestling {
+namespace {
+
+constexpr float kSmallestPeak = 1e-30f;  // below it a row is zero: the reciprocal would overflow
+
+// The values of `rows` (at most 16) rows and `cols` columns, transposed to in[column][16].
+constexpr int64_t kSpan = 64;
+using Span = float[kSpan][kRowGroup];
+
+void load_span(const float* values, int64_t row_stride, int64_t col_stride, int64_t rows, int64_t cols, Span& in) {
+  for (int64_t c = 0; c < cols; ++c, values += col_stride) {
+    if (row_stride == 1 && rows == kRowGroup) {
+      std::memcpy(in[c], values, sizeof(in[c]));
+      continue;
+    }
+    for (int64_t r = 0; r < rows; ++r) in[c][r] = values[r * row_stride];
+    for (int64_t r = rows; r < kRowGroup; ++r) in[c][r] = 0;
+  }
+}
+
+template <typename Body>
+void for_spans(int64_t cols, Body&& body) {
+  for (int64_t first = 0; first < cols; first += kSpan) body(first, std::min(kSpan, cols - first));
+}
+
+// One group of 16 rows; `out`: il16_group_bytes(kI8, cols).
+void pack_i8_group(int64_t rows, int64_t cols, const float* values, int64_t row_stride, int64_t col_stride,
+                   std::byte* out) {
+  alignas(64) Span in;
+  float peak[kRowGroup] = {}, inverse[kRowGroup], scale[kRowGroup];
+  for_spans(cols, [&](int64_t first, int64_t count) {
+    load_span(values + first * col_stride, row_stride, col_stride, rows, count, in);
+    for (int64_t c = 0; c < count; ++c)
+      for (int64_t r = 0; r < kRowGroup; ++r) peak[r] = std::max(peak[r], std::fabs(in[c][r]));
+  });
+  for (int64_t r = 0; r < kRowGroup; ++r) {
+    const bool zero = peak[r] < kSmallestPeak;
+    inverse[r] = zero ? 0.0f : 127.0f / peak[r];
+    scale[r] = zero ? 0.0f : peak[r] / 127.0f;
+  }
+  for_spans(cols, [&](int64_t first, int64_t count) {
+    load_span(values + first * col_stride, row_stride, col_stride, rows, count, in);
+    std::memset(in[count], 0, (kSpan - count) * sizeof(in[0]));
+    for (int64_t c = 0; c < kSpan; c += 4, out += kLineBytes) {
+      uint32_t words[kRowGroup] = {};
+      for (int i = 0; i < 4; ++i)
+        for (int64_t r = 0; r < kRowGroup; ++r) {
+          const auto code = static_cast<int32_t>(std::rint(in[c + i][r] * inverse[r]));
+          words[r] |= (static_cast<uint32_t>(code) & 0xff) << (8 * i);
+        }
+      std::memcpy(out, words, kLineBytes);
+    }
+  });
+  std::memcpy(out, scale, kLineBytes);
+}
+
+void pack_f32_group(int64_t rows, int64_t cols, const float* values, int64_t row_stride, int64_t col_stride,
+                    std::byte* out) {
+  alignas(64) Span in;
+  for_spans(cols, [&](int64_t first, int64_t count) {
+    load_span(values + first * col_stride, row_stride, col_stride, rows, count, in);
+    std::memcpy(out + first * kLineBytes, in, count * sizeof(in[0]));
+  });
+}
+
+}  // namespace
+
+void pack_strided(WeightType type, int64_t rows, int64_t cols, const float* values, int64_t row_stride,
+                  int64_t col_stride, std::byte* out) {
+  NESTLING_CHECK(type == WeightType::kF32 || type == WeightType::kI8);
+  const auto pack = type == WeightType::kI8 ? pack_i8_group : pack_f32_group;
+  for (int64_t row = 0; row < rows; row += kRowGroup, out += il16_group_bytes(type, cols))
+    pack(std::min(kRowGroup, rows - row), cols, values + row * row_stride, row_stride, col_stride, out);
+}
+
+void unpack_i8_row(const WeightMatrix& w, int64_t row, float* out) {
+  const uint64_t group_bytes = il16_group_bytes(w.type, w.stored_cols);
+  const std::byte* group = w.data + static_cast<uint64_t>(row / kRowGroup) * group_bytes;
+  const int64_t lane = row % kRowGroup;
+  float scale;
+  std::memcpy(&scale, group + group_bytes - kLineBytes + 4 * lane, 4);
+  for (int64_t c = 0; c < w.cols; ++c)
+    out[c] = scale * static_cast<float>(static_cast<int8_t>(group[(c / 4 * kRowGroup + lane) * 4 + c % 4]));
+}
+
+}  // namespace nestling

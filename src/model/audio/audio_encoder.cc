@@ -1,0 +1,1 @@
+#include "model/audio/audio_encoder.h"

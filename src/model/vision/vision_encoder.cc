@@ -1,0 +1,1 @@
+#include "model/vision/vision_encoder.h"
