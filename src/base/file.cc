@@ -167,6 +167,10 @@ void MappedFile::unmap() {
   base_ = nullptr;
 }
 
+void MappedFile::prefer_huge_pages() const {
+  if (base_ != nullptr) ::madvise(base_, mapped_, MADV_HUGEPAGE);
+}
+
 void MappedFile::release_pages() const {
   if (base_ != nullptr) ::madvise(base_, mapped_, MADV_DONTNEED);
 }

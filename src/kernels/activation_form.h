@@ -55,6 +55,8 @@ class ActivationForm {
   // Fill the forms from the floats.
   void make_tile(int64_t first, int64_t tokens) const;
   void make_lanes(int64_t row) const;
+  // Inputs [begin, end) of the only row, `begin` the start of a block.
+  void make_single_row(int64_t begin, int64_t end) const;
 
   int64_t blocks() const { return blocks_; }
 

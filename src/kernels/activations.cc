@@ -41,6 +41,13 @@ void ActivationForm::make_tile(int64_t first, int64_t tokens) const {
   }
 }
 
+void ActivationForm::make_single_row(int64_t begin, int64_t end) const {
+  const WritableTile out = writable_tile(0, 1);
+  const int64_t block = begin / kQuantBlock;
+  table_.quantize(x_.row(0) + begin, end - begin, reinterpret_cast<int8_t*>(out.codes) + begin,
+                  out.corrections + block * words_, out.scales + block);
+}
+
 void ActivationForm::make_lanes(int64_t row) const {
   const WritableTile out = writable_lanes(row);
   QuantizedSpan span;
@@ -82,8 +89,7 @@ Activations Activations::of_floats(const float* x, int64_t rows, int64_t cols, i
   return out;
 }
 
-void Activations::assign(const Kernels& kernels, ThreadPool& pool, const float* x, int64_t rows, int64_t cols,
-                         int64_t stride, bool quantize) {
+void Activations::set(const float* x, int64_t rows, int64_t cols, int64_t stride, bool quantize) {
   NESTLING_CHECK_LE(rows, max_rows_);
   NESTLING_CHECK_LE(cols, max_cols_);
   x_ = x;
@@ -91,13 +97,27 @@ void Activations::assign(const Kernels& kernels, ThreadPool& pool, const float* 
   cols_ = cols;
   stride_ = stride;
   quantized_ = quantize;
+}
+
+int64_t Activations::rows_of_tile(const Kernels& kernels) { return kernels.table().tile_rows; }
+
+void Activations::code_tile(const Kernels& kernels, int64_t first) const {
+  ActivationForm(kernels.table(), *this).make_tile(first, std::min<int64_t>(rows_of_tile(kernels), rows_ - first));
+}
+
+void Activations::code_single_row(const Kernels& kernels, int64_t begin, int64_t end) const {
+  ActivationForm(kernels.table(), *this).make_single_row(begin, end);
+}
+
+void Activations::assign(const Kernels& kernels, ThreadPool& pool, const float* x, int64_t rows, int64_t cols,
+                         int64_t stride, bool quantize) {
+  set(x, rows, cols, stride, quantize);
   if (!quantize) return;
-  const ActivationForm form(kernels.table(), *this);
-  const int64_t tile = kernels.table().tile_rows;
+  const int64_t tile = rows_of_tile(kernels);
   // A fork-join costs about as much as coding some thousand values.
   constexpr int64_t kSerialValues = 16384;
   const auto make = [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) form.make_tile(i * tile, std::min(tile, rows - i * tile));
+    for (int64_t i = begin; i < end; ++i) code_tile(kernels, i * tile);
   };
   if (rows * cols <= kSerialValues)
     make(0, ceil_div(rows, tile));

@@ -2,243 +2,260 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "base/check.h"
-#include "base/checked.h"
+#include "kernels/attention_kernel.h"
+#include "kernels/kernel_table.h"
 #include "kernels/simd.h"
-#include "tensor/float_types.h"
 
 namespace nestling {
 namespace {
 
-// Query rows of a tile that share one pass over a block of keys and values.
-constexpr int64_t kTileRows = 4;
+// Query rows that share one pass over the keys and values.
+constexpr int64_t kTileRows = 8;
+// Segments of a single row that are computed apart before they are joined; a row with more of them is not divided.
+constexpr int64_t kMostParts = 64;
 
-int64_t element_bytes(KvType type) { return type == KvType::kF32 ? 4 : type == KvType::kBF16 ? 2 : 1; }
+// Softmax over a part of the positions, for some queries: weights relative to the largest score, their total, and the
+// values they weigh.
+struct Sums {
+  float* max;    // [queries]
+  float* total;  // [queries]
+  float* sums;   // [queries, padded head_dim]
 
-void widen_bf16(const uint16_t* in, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = bf16_to_f32(in[i]);
-}
-
-// Online softmax state of the query heads of one kv head for one tile of rows.
-struct Tile {
-  float* keys;     // [kKvBlock, head_dim]
-  float* values;   // [kKvBlock, head_dim]
-  float* sums;     // [queries, head_dim]
-  float* max;      // [queries]
-  float* total;    // [queries]
+  static int64_t floats(int64_t queries, int64_t head_dim) {
+    return round_up(queries * (padded_head_dim(head_dim) + 2), 16);
+  }
+  static Sums at(float* memory, int64_t queries, int64_t head_dim) {
+    float* max = memory + queries * padded_head_dim(head_dim);
+    return {max, max + queries, memory};
+  }
+  void clear(int64_t queries, int64_t head_dim) const {
+    std::fill_n(max, queries, -std::numeric_limits<float>::infinity());
+    std::fill_n(total, queries, 0.0f);
+    std::fill_n(sums, queries * padded_head_dim(head_dim), 0.0f);
+  }
 };
 
-// scores[j] = q . keys[j] for the kKvBlock keys; one eight-lane accumulator each, four keys at a time.
-void score_block(const float* q, const float* keys, int64_t head_dim, float* scores) {
-  for (int64_t j = 0; j < kKvBlock; j += 4) {
-    Float8 sums[4] = {};
-    int64_t i = 0;
-    for (; i + 8 <= head_dim; i += 8) {
-      const Float8 x = load8(q + i);
-      for (int64_t k = 0; k < 4; ++k) sums[k] += x * load8(keys + (j + k) * head_dim + i);
-    }
-    for (int64_t k = 0; k < 4; ++k) {
-      float tail = 0;
-      for (int64_t r = i; r < head_dim; ++r) tail += q[r] * keys[(j + k) * head_dim + r];
-      scores[j + k] = sum8(sums[k]) + tail;
-    }
+// a = a joined with b, the positions of which come later. One function for every caller: the same instructions, the same
+// bits.
+[[gnu::noinline]] void join(const Sums& a, const Sums& b, int64_t queries, int64_t head_dim) {
+  const int64_t width = padded_head_dim(head_dim);
+  for (int64_t i = 0; i < queries; ++i) {
+    if (b.total[i] == 0) continue;
+    const float max = std::max(a.max[i], b.max[i]);
+    const float scale_a = exp1(a.max[i] - max), scale_b = exp1(b.max[i] - max);
+    float* x = a.sums + i * width;
+    const float* y = b.sums + i * width;
+    for (int64_t d = 0; d < width; d += 8) store8(x + d, load8(x + d) * scale_a + load8(y + d) * scale_b);
+    a.total[i] = a.total[i] * scale_a + b.total[i] * scale_b;
+    a.max[i] = max;
   }
 }
 
-// sums = sums * scale + sum_j weights[j] values[j], positions in order.
-void accumulate_block(const float* weights, int64_t begin, int64_t end, const float* values, int64_t head_dim,
-                      float scale, float* sums) {
-  int64_t i = 0;
-  for (; i + 32 <= head_dim; i += 32) {
-    Float8 acc[4];
-    for (int k = 0; k < 4; ++k) acc[k] = load8(sums + i + 8 * k) * scale;
-    for (int64_t j = begin; j < end; ++j) {
-      const Float8 w = splat8(weights[j]);
-      for (int k = 0; k < 4; ++k) acc[k] += w * load8(values + j * head_dim + i + 8 * k);
+// Memory of one thread.
+struct Scratch {
+  float* q;        // [dimension][queries] of up to `queries` together, one group after another
+  float* weights;  // [queries, kKvBlock]
+  float* scales;   // [queries]
+  float* part;     // Sums of a segment
+  float* whole;    // Sums of all
+
+  static int64_t floats(int64_t queries, int64_t head_dim) {
+    return queries * padded_head_dim(head_dim) + round_up(queries * (kKvBlock + 1), 16) +
+           2 * Sums::floats(queries, head_dim);
+  }
+  static Scratch at(float* memory, int64_t queries, int64_t head_dim) {
+    Scratch s;
+    s.q = memory;
+    s.weights = s.q + queries * padded_head_dim(head_dim);
+    s.scales = s.weights + queries * kKvBlock;
+    s.part = s.weights + round_up(queries * (kKvBlock + 1), 16);
+    s.whole = s.part + Sums::floats(queries, head_dim);
+    return s;
+  }
+};
+
+// The query heads of one kv head, for a tile of rows.
+class Tile {
+ public:
+  Tile(const AttentionKernel& kernel, const KvLayer& kv, const AttentionRows& rows, int64_t kv_head, int64_t row0,
+       int64_t row1, const Scratch& scratch)
+      : kernel_(kernel), kv_(kv), rows_(rows), kv_head_(kv_head), row0_(row0), row1_(row1), scratch_(scratch),
+        group_(rows.heads / kv.kv_heads()), queries_((row1 - row0) * group_), head_dim_(kv.head_dim()) {
+    pack_queries();
+  }
+
+  int64_t queries() const { return queries_; }
+  // Segments that hold positions some row may read.
+  int64_t first_segment() const { return first_allowed(position(row0_)) / kKvSegment; }
+  int64_t end_segment() const { return position(row1_ - 1) / kKvSegment + 1; }
+
+  void run_segment(int64_t segment, const Sums& out) const {
+    out.clear(queries_, head_dim_);
+    const int64_t last = std::min((segment + 1) * kKvSegment - 1, position(row1_ - 1));
+    int64_t block = std::max(first_allowed(position(row0_)) / kKvBlock * kKvBlock, segment * kKvSegment);
+    for (; block <= last; block += kKvBlock) add_block(block, block + kKvBlock <= last, out);
+  }
+
+  // All segments, joined in order.
+  void run(const Sums& part, const Sums& whole) const {
+    whole.clear(queries_, head_dim_);
+    for (int64_t segment = first_segment(); segment < end_segment(); ++segment) {
+      run_segment(segment, part);
+      join(whole, part, queries_, head_dim_);
     }
-    for (int k = 0; k < 4; ++k) store8(sums + i + 8 * k, acc[k]);
   }
-  for (; i < head_dim; ++i) {
-    float acc = sums[i] * scale;
-    for (int64_t j = begin; j < end; ++j) acc = std::fma(weights[j], values[j * head_dim + i], acc);
-    sums[i] = acc;
+
+  void write(const Sums& sums) const {
+    for (int64_t i = 0; i < queries_; ++i) {
+      const int64_t row = row0_ + i / group_, head = kv_head_ * group_ + i % group_;
+      float* out = rows_.out + row * rows_.stride + head * head_dim_;
+      const float* in = sums.sums + i * padded_head_dim(head_dim_);
+      for (int64_t d = 0; d < head_dim_; ++d) out[d] = in[d] / sums.total[i];
+    }
   }
+
+ private:
+  int64_t position(int64_t row) const { return rows_.first_position + row; }
+  int64_t first_allowed(int64_t at) const { return rows_.window > 0 ? std::max<int64_t>(0, at - rows_.window + 1) : 0; }
+  int64_t together(int64_t first) const { return std::min<int64_t>(kernel_.queries, queries_ - first); }
+
+  void pack_queries() const {
+    const int64_t width = padded_head_dim(head_dim_);
+    for (int64_t first = 0; first < queries_; first += kernel_.queries) {
+      const int64_t count = together(first);
+      float* out = scratch_.q + first * width;
+      for (int64_t m = 0; m < count; ++m) {
+        const int64_t row = row0_ + (first + m) / group_, head = kv_head_ * group_ + (first + m) % group_;
+        const float* q = rows_.q + row * rows_.stride + head * head_dim_;
+        for (int64_t d = 0; d < head_dim_; ++d) out[d * count + m] = q[d];
+      }
+      std::fill(out + head_dim_ * count, out + width * count, 0.0f);
+    }
+  }
+
+  void add_block(int64_t first_position, bool more, const Sums& out) const {
+    AttentionBlock block;
+    block.keys = kv_.keys(kv_head_, first_position);
+    block.values = kv_.values(kv_head_, first_position);
+    block.key_scales = kv_.key_scales(kv_head_, first_position);
+    block.head_dim = head_dim_;
+    const int64_t width = padded_head_dim(head_dim_);
+    const auto type = static_cast<size_t>(kv_.type());
+    for (int64_t first = 0; first < queries_; first += kernel_.queries) {
+      block.queries = static_cast<int>(together(first));
+      block.q = scratch_.q + first * width;
+      block.scores = scratch_.weights + first * kKvBlock;
+      block.scales = scratch_.scales + first;
+      block.sums = out.sums + first * width;
+      block.next = first == 0 ? block.values : nullptr;
+      kernel_.scores[type](block);
+      for (int64_t i = first; i < first + block.queries; ++i) weigh(i, first_position, out);
+      block.next = first == 0 && more ? kv_.keys(kv_head_, first_position + kKvBlock) : nullptr;
+      kernel_.sums[type](block);
+    }
+  }
+
+  // Scores of query `i` become weights relative to the largest score so far; what was summed before is to be scaled.
+  void weigh(int64_t i, int64_t block, const Sums& out) const {
+    const int64_t at = position(row0_ + i / group_);
+    const int64_t begin = std::max<int64_t>(0, first_allowed(at) - block), end = std::min(kKvBlock, at + 1 - block);
+    float* scores = scratch_.weights + i * kKvBlock;
+    if (begin >= end) {
+      std::fill_n(scores, kKvBlock, 0.0f);
+      scratch_.scales[i] = 1;
+      return;
+    }
+    if (begin > 0) std::fill(scores, scores + begin, -std::numeric_limits<float>::infinity());
+    if (end < kKvBlock) std::fill(scores + end, scores + kKvBlock, -std::numeric_limits<float>::infinity());
+    const Float8 largest = max8(max8(load8(scores), load8(scores + 8)), max8(load8(scores + 16), load8(scores + 24)));
+    float max = out.max[i];
+    for (int lane = 0; lane < 8; ++lane) max = std::max(max, largest[lane]);
+    Lanes<kKvBlock / 8> below = Lanes<kKvBlock / 8>::load(scores);
+    for (Float8& part : below.v) part -= max;
+    exp_lanes(below).store(scores);
+    for (int64_t j = 0; j < begin; ++j) scores[j] = 0;
+    for (int64_t j = end; j < kKvBlock; ++j) scores[j] = 0;
+    Float8 sum = {};
+    for (int64_t j = 0; j < kKvBlock; j += 8) sum += load8(scores + j);
+    scratch_.scales[i] = exp1(out.max[i] - max);
+    out.total[i] = out.total[i] * scratch_.scales[i] + sum8(sum);
+    out.max[i] = max;
+    if (const float* value_scales = kv_.value_scales(kv_head_, block))
+      for (int64_t j = 0; j < kKvBlock; j += 8) store8(scores + j, load8(scores + j) * load8(value_scales + j));
+  }
+
+  const AttentionKernel& kernel_;
+  const KvLayer& kv_;
+  const AttentionRows& rows_;
+  int64_t kv_head_, row0_, row1_;
+  Scratch scratch_;
+  int64_t group_, queries_, head_dim_;
+};
+
+int64_t tile_queries(int64_t heads, int64_t kv_heads) { return kTileRows * (heads / kv_heads); }
+
+// Calls body(scratch, item) for every item, on the thread that is free first.
+template <typename Body>
+void for_items(ThreadPool& pool, int64_t items, std::byte* scratch, int64_t queries, int64_t head_dim, Body&& body) {
+  std::atomic<int64_t> next{0};
+  pool.run([&](int thread) {
+    const Scratch memory = Scratch::at(
+        reinterpret_cast<float*>(scratch) + thread * Scratch::floats(queries, head_dim), queries, head_dim);
+    for (int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < items;
+         i = next.fetch_add(1, std::memory_order_relaxed))
+      body(memory, i);
+  });
 }
 
-// Adds positions [begin, end) of the loaded block (indices within the block) to query `index`.
-void add_block(const Tile& tile, int64_t index, const float* q, int64_t head_dim, int64_t begin, int64_t end) {
-  alignas(32) float scores[kKvBlock];
-  score_block(q, tile.keys, head_dim, scores);
-  float max = tile.max[index];
-  for (int64_t j = begin; j < end; ++j) max = std::max(max, scores[j]);
-  // Positions outside [begin, end) get weight zero: exp of -infinity, without computing it.
-  for (int64_t j = 0; j < kKvBlock; j += 8) store8(scores + j, exp8(load8(scores + j) - max));
-  for (int64_t j = 0; j < begin; ++j) scores[j] = 0;
-  for (int64_t j = end; j < kKvBlock; ++j) scores[j] = 0;
-  const float scale = tile.total[index] == 0 ? 0.0f : exp1(tile.max[index] - max);
-  Float8 sum = {};
-  for (int64_t j = 0; j < kKvBlock; j += 8) sum += load8(scores + j);
-  tile.total[index] = tile.total[index] * scale + sum8(sum);
-  tile.max[index] = max;
-  accumulate_block(scores, begin, end, tile.values, head_dim, scale, tile.sums + index * head_dim);
-}
-
-// Query rows [row0, row1) of kv head g.
-void attend_tile(const KvLayer& kv, const AttentionRows& rows, int64_t g, int64_t row0, int64_t row1,
-                 const Tile& tile) {
-  const int64_t head_dim = kv.head_dim(), group = rows.heads / kv.kv_heads();
-  const int64_t queries = (row1 - row0) * group;
-  std::fill_n(tile.max, queries, -std::numeric_limits<float>::infinity());
-  std::fill_n(tile.total, queries, 0.0f);
-  std::fill_n(tile.sums, queries * head_dim, 0.0f);
-  const auto first_allowed = [&](int64_t position) {
-    return rows.window > 0 ? std::max<int64_t>(0, position - rows.window + 1) : 0;
+// One row: its segments are divided among the threads as well.
+void attend_one(ThreadPool& pool, const AttentionKernel& kernel, const KvLayer& kv, const AttentionRows& rows,
+                int64_t first_segment, int64_t segments, std::byte* scratch) {
+  const int64_t group = rows.heads / kv.kv_heads(), head_dim = kv.head_dim();
+  const int64_t queries = tile_queries(rows.heads, kv.kv_heads());
+  float* parts = reinterpret_cast<float*>(scratch) + pool.size() * Scratch::floats(queries, head_dim);
+  const auto part = [&](int64_t kv_head, int64_t segment) {
+    return Sums::at(parts + (kv_head * segments + segment) * Sums::floats(group, head_dim), group, head_dim);
   };
-  const int64_t last = rows.first_position + row1 - 1;
-  int64_t block = first_allowed(rows.first_position + row0) / kKvBlock * kKvBlock;
-  for (; block <= last; block += kKvBlock) {
-    kv.load_keys(g, block, tile.keys);
-    kv.load_values(g, block, tile.values);
-    for (int64_t row = row0; row < row1; ++row) {
-      const int64_t position = rows.first_position + row;
-      const int64_t begin = std::max<int64_t>(0, first_allowed(position) - block);
-      const int64_t end = std::min(kKvBlock, position + 1 - block);
-      if (begin >= end) continue;
-      for (int64_t h = 0; h < group; ++h)
-        add_block(tile, (row - row0) * group + h, rows.q + row * rows.stride + (g * group + h) * head_dim, head_dim,
-                  begin, end);
-    }
+  for_items(pool, kv.kv_heads() * segments, scratch, queries, head_dim, [&](const Scratch& memory, int64_t i) {
+    const int64_t kv_head = i % kv.kv_heads(), segment = i / kv.kv_heads();
+    Tile(kernel, kv, rows, kv_head, 0, 1, memory).run_segment(first_segment + segment, part(kv_head, segment));
+  });
+  const Scratch memory = Scratch::at(reinterpret_cast<float*>(scratch), queries, head_dim);
+  for (int64_t kv_head = 0; kv_head < kv.kv_heads(); ++kv_head) {
+    const Sums whole = Sums::at(memory.whole, group, head_dim);
+    whole.clear(group, head_dim);
+    for (int64_t segment = 0; segment < segments; ++segment) join(whole, part(kv_head, segment), group, head_dim);
+    Tile(kernel, kv, rows, kv_head, 0, 1, memory).write(whole);
   }
-  for (int64_t row = row0; row < row1; ++row) {
-    for (int64_t h = 0; h < group; ++h) {
-      const int64_t index = (row - row0) * group + h;
-      float* out = rows.out + row * rows.stride + (g * group + h) * head_dim;
-      for (int64_t i = 0; i < head_dim; ++i) out[i] = tile.sums[index * head_dim + i] / tile.total[index];
-    }
-  }
-}
-
-int64_t tile_floats(int64_t heads, int64_t kv_heads, int64_t head_dim) {
-  const int64_t queries = kTileRows * (heads / kv_heads);
-  return round_up(2 * kKvBlock * head_dim + queries * (head_dim + 2), 16);
 }
 
 }  // namespace
 
-std::string_view kv_type_name(KvType type) {
-  return type == KvType::kF32 ? "f32" : type == KvType::kBF16 ? "bf16" : "q8";
-}
-
-std::optional<KvType> kv_type_from_name(std::string_view name) {
-  for (const KvType type : {KvType::kF32, KvType::kBF16, KvType::kQ8})
-    if (kv_type_name(type) == name) return type;
-  return std::nullopt;
-}
-
-uint64_t KvLayer::bytes_needed(KvType type, int64_t kv_heads, int64_t head_dim, int64_t capacity) {
-  const auto positions = static_cast<uint64_t>(kv_heads * capacity);
-  return 2 * positions * static_cast<uint64_t>(head_dim * element_bytes(type)) +
-         (type == KvType::kQ8 ? 2 * positions * sizeof(float) : 0);
-}
-
-KvLayer::KvLayer(KvType type, int64_t kv_heads, int64_t head_dim, int64_t capacity, std::span<std::byte> memory)
-    : type_(type), kv_heads_(kv_heads), head_dim_(head_dim), capacity_(capacity) {
-  NESTLING_CHECK_EQ(capacity % kKvBlock, 0);
-  NESTLING_CHECK_GE(memory.size(), bytes_needed(type, kv_heads, head_dim, capacity));
-  const int64_t codes = kv_heads * capacity * head_dim * element_bytes(type);
-  keys_ = memory.data();
-  values_ = keys_ + codes;
-  if (type == KvType::kQ8) {
-    key_scales_ = reinterpret_cast<float*>(values_ + codes);
-    value_scales_ = key_scales_ + kv_heads * capacity;
-  }
-}
-
-std::vector<std::span<std::byte>> KvLayer::used(int64_t positions) const {
-  const int64_t slots = std::min(positions, capacity_), slot_bytes = head_dim_ * element_bytes(type_);
-  std::vector<std::span<std::byte>> parts;
-  for (int64_t g = 0; g < kv_heads_; ++g) {
-    for (std::byte* codes : {keys_, values_})
-      parts.emplace_back(codes + g * capacity_ * slot_bytes, static_cast<size_t>(slots * slot_bytes));
-    if (type_ != KvType::kQ8) continue;
-    for (float* scales : {key_scales_, value_scales_})
-      parts.push_back(std::as_writable_bytes(std::span(scales + g * capacity_, static_cast<size_t>(slots))));
-  }
-  return parts;
-}
-
-void KvLayer::store(int64_t position, const float* k, const float* v) {
-  const int64_t slot = position % capacity_;
-  for (int64_t g = 0; g < kv_heads_; ++g) {
-    const int64_t at = g * capacity_ + slot;
-    const auto put = [&](const float* x, std::byte* codes, float* scales) {
-      codes += at * head_dim_ * element_bytes(type_);
-      if (type_ == KvType::kF32) {
-        std::memcpy(codes, x, static_cast<size_t>(head_dim_) * sizeof(float));
-      } else if (type_ == KvType::kBF16) {
-        auto* out = reinterpret_cast<uint16_t*>(codes);
-        for (int64_t i = 0; i < head_dim_; ++i) out[i] = f32_to_bf16(x[i]);
-      } else {
-        float max = 0;
-        for (int64_t i = 0; i < head_dim_; ++i) max = std::max(max, std::fabs(x[i]));
-        scales[at] = max / 127;
-        const float inverse = max > 0 ? 127 / max : 0;
-        auto* out = reinterpret_cast<int8_t*>(codes);
-        for (int64_t i = 0; i < head_dim_; ++i) out[i] = static_cast<int8_t>(std::nearbyint(x[i] * inverse));
-      }
-    };
-    put(k + g * head_dim_, keys_, key_scales_);
-    put(v + g * head_dim_, values_, value_scales_);
-  }
-}
-
-void KvLayer::load(const std::byte* codes, const float* scales, int64_t kv_head, int64_t first, float* out) const {
-  const int64_t at = kv_head * capacity_ + first % capacity_;
-  codes += at * head_dim_ * element_bytes(type_);
-  const int64_t n = kKvBlock * head_dim_;
-  if (type_ == KvType::kF32) {
-    std::memcpy(out, codes, static_cast<size_t>(n) * sizeof(float));
-  } else if (type_ == KvType::kBF16) {
-    widen_bf16(reinterpret_cast<const uint16_t*>(codes), n, out);
-  } else {
-    const auto* in = reinterpret_cast<const int8_t*>(codes);
-    for (int64_t j = 0; j < kKvBlock; ++j)
-      for (int64_t i = 0; i < head_dim_; ++i)
-        out[j * head_dim_ + i] = static_cast<float>(in[j * head_dim_ + i]) * scales[at + j];
-  }
-}
-
-void KvLayer::load_keys(int64_t kv_head, int64_t first, float* out) const {
-  load(keys_, key_scales_, kv_head, first, out);
-}
-
-void KvLayer::load_values(int64_t kv_head, int64_t first, float* out) const {
-  load(values_, value_scales_, kv_head, first, out);
-}
-
 uint64_t attention_scratch_bytes(int64_t heads, int64_t kv_heads, int64_t head_dim, int threads) {
-  return static_cast<uint64_t>(tile_floats(heads, kv_heads, head_dim)) * sizeof(float) * static_cast<uint64_t>(threads);
+  const int64_t per_thread = Scratch::floats(tile_queries(heads, kv_heads), head_dim);
+  const int64_t parts = kMostParts * kv_heads * Sums::floats(heads / kv_heads, head_dim);
+  return static_cast<uint64_t>(threads * per_thread + parts) * sizeof(float);
 }
 
-void attend(ThreadPool& pool, const KvLayer& kv, const AttentionRows& rows, std::byte* scratch) {
-  const int64_t head_dim = kv.head_dim(), queries = kTileRows * (rows.heads / kv.kv_heads());
-  const int64_t row_tiles = ceil_div(rows.rows, kTileRows), tiles = row_tiles * kv.kv_heads();
-  std::atomic<int64_t> next{0};
-  pool.run([&](int thread) {
-    float* memory = reinterpret_cast<float*>(scratch) + thread * tile_floats(rows.heads, kv.kv_heads(), head_dim);
-    const Tile tile{.keys = memory,
-                    .values = memory + kKvBlock * head_dim,
-                    .sums = memory + 2 * kKvBlock * head_dim,
-                    .max = memory + 2 * kKvBlock * head_dim + queries * head_dim,
-                    .total = memory + 2 * kKvBlock * head_dim + queries * (head_dim + 1)};
-    for (int64_t i = next.fetch_add(1); i < tiles; i = next.fetch_add(1)) {
-      const int64_t row0 = i / kv.kv_heads() * kTileRows;
-      attend_tile(kv, rows, i % kv.kv_heads(), row0, std::min(rows.rows, row0 + kTileRows), tile);
-    }
+void attend(const Kernels& kernels, ThreadPool& pool, const KvLayer& kv, const AttentionRows& rows,
+            std::byte* scratch) {
+  const AttentionKernel& kernel = *kernels.table().attention;
+  const int64_t head_dim = kv.head_dim(), queries = tile_queries(rows.heads, kv.kv_heads());
+  if (rows.rows == 1) {
+    const int64_t first = rows.window > 0 ? std::max<int64_t>(0, rows.first_position - rows.window + 1) : 0;
+    const int64_t first_segment = first / kKvSegment, segments = rows.first_position / kKvSegment + 1 - first_segment;
+    if (segments <= kMostParts) return attend_one(pool, kernel, kv, rows, first_segment, segments, scratch);
+  }
+  const int64_t row_tiles = ceil_div(rows.rows, kTileRows);
+  for_items(pool, row_tiles * kv.kv_heads(), scratch, queries, head_dim, [&](const Scratch& memory, int64_t i) {
+    const int64_t row0 = i / kv.kv_heads() * kTileRows;
+    const Tile tile(kernel, kv, rows, i % kv.kv_heads(), row0, std::min(rows.rows, row0 + kTileRows), memory);
+    const Sums whole = Sums::at(memory.whole, tile.queries(), head_dim);
+    tile.run(Sums::at(memory.part, tile.queries(), head_dim), whole);
+    tile.write(whole);
   });
 }
 

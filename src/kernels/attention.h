@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "kernels/kernels.h"
 
 namespace nestling {
 
@@ -20,8 +21,12 @@ std::optional<KvType> kv_type_from_name(std::string_view name);
 // result does not depend on how the prompt was cut.
 inline constexpr int64_t kKvBlock = 32;
 
-// K and V of `capacity` positions of one layer: [kv head][position mod capacity][head_dim]. capacity is a multiple of
-// kKvBlock. q8: one float scale per position and head (max|x| / 127).
+// Positions of a segment: those of one row are added up segment by segment, and the segments joined in order. One row alone
+// is divided among threads by them.
+inline constexpr int64_t kKvSegment = 512;
+
+// K and V of `capacity` positions of one layer: per kv head, of positions modulo capacity, in the order that kernels read
+// (attention_kernel.h). capacity is a multiple of kKvBlock. q8: one float scale per position and head (max|x| / 127).
 class KvLayer {
  public:
   static uint64_t bytes_needed(KvType type, int64_t kv_heads, int64_t head_dim, int64_t capacity);
@@ -33,7 +38,8 @@ class KvLayer {
   int64_t kv_heads() const { return kv_heads_; }
   int64_t head_dim() const { return head_dim_; }
   int64_t capacity() const { return capacity_; }
-  // The memory that holds the first min(positions, capacity) slots, piece by piece (keys, values, scales; per head).
+  // The memory that holds the first min(positions, capacity) slots, piece by piece (keys, values, scales; per head);
+  // keys up to the end of their group of 16.
   std::vector<std::span<std::byte>> used(int64_t positions) const;
 
   // k, v: [kv_heads, head_dim] of one position (K after its norm and rotation, V after its norm).
@@ -42,8 +48,17 @@ class KvLayer {
   void load_keys(int64_t kv_head, int64_t first, float* out) const;
   void load_values(int64_t kv_head, int64_t first, float* out) const;
 
+  // The same block as it lies in memory, for kernels.
+  const std::byte* keys(int64_t kv_head, int64_t first) const;
+  const std::byte* values(int64_t kv_head, int64_t first) const;
+  const float* key_scales(int64_t kv_head, int64_t first) const;    // null unless q8
+  const float* value_scales(int64_t kv_head, int64_t first) const;
+
  private:
-  void load(const std::byte* codes, const float* scales, int64_t kv_head, int64_t first, float* out) const;
+  int64_t slot(int64_t kv_head, int64_t position) const { return kv_head * capacity_ + position % capacity_; }
+  uint64_t key_bytes(int64_t slots) const;    // of a number of slots; whole groups of 16
+  uint64_t value_bytes(int64_t slots) const;
+
   KvType type_ = KvType::kF32;
   int64_t kv_heads_ = 0, head_dim_ = 0, capacity_ = 0;
   std::byte* keys_ = nullptr;
@@ -65,6 +80,6 @@ struct AttentionRows {
   int64_t window = 0;
 };
 uint64_t attention_scratch_bytes(int64_t heads, int64_t kv_heads, int64_t head_dim, int threads);
-void attend(ThreadPool& pool, const KvLayer& kv, const AttentionRows& rows, std::byte* scratch);
+void attend(const Kernels& kernels, ThreadPool& pool, const KvLayer& kv, const AttentionRows& rows, std::byte* scratch);
 
 }  // namespace nestling

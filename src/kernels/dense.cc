@@ -28,31 +28,38 @@ class CodedProduct {
     const int64_t first = panel * kernel_.groups;
     const int64_t end = std::min(first + kernel_.groups, row_groups(w_.rows));
     const int64_t full_end = std::min(end, w_.rows / kRowGroup);
+    alignas(64) int32_t negative_sums[kMaxDenseGroups * kRowGroup];
+    if (kernel_.negative_sums != nullptr)
+      for (int64_t group = first; group < end; ++group)
+        kernel_.negative_sums(group_data(group), dense_words(w_.cols), negative_sums + (group - first) * kRowGroup);
     for (int64_t tile = first_tile; tile < end_tile; ++tile) {
-      if (first < full_end) kernel_.run(args(tile, first, static_cast<int>(full_end - first)));
-      if (full_end < end) run_partial(tile);
+      if (first < full_end) kernel_.run(args(tile, first, full_end - first, negative_sums));
+      if (full_end < end) run_partial(tile, negative_sums + (full_end - first) * kRowGroup);
     }
   }
 
  private:
-  DenseArgs args(int64_t tile, int64_t group, int groups) const {
+  const std::byte* group_data(int64_t group) const { return w_.data + static_cast<uint64_t>(group) * group_bytes_; }
+
+  DenseArgs args(int64_t tile, int64_t group, int64_t groups, const int32_t* negative_sums) const {
     const int64_t row = tile * kernel_.rows;
     const int64_t rows = std::min<int64_t>(kernel_.rows, x_.rows() - row);
-    return {.w = w_.data + static_cast<uint64_t>(group) * group_bytes_,
+    return {.w = group_data(group),
             .w_stream = group_bytes_,
-            .groups = groups,
+            .groups = static_cast<int>(groups),
             .rows = static_cast<int>(rows),
             .words = dense_words(w_.cols),
+            .negative_sums = negative_sums,
             .x = dense_tile(x_, row, rows),
             .y = y_ + row * y_stride_ + group * kRowGroup,
             .y_stride = y_stride_};
   }
 
   // The last group of a matrix whose rows are no multiple of 16: only its own outputs may be written.
-  void run_partial(int64_t tile) const {
+  void run_partial(int64_t tile, const int32_t* negative_sums) const {
     const int64_t group = w_.rows / kRowGroup, outputs = w_.rows % kRowGroup;
     alignas(64) float y[kMaxDenseRows * kRowGroup];
-    DenseArgs a = args(tile, group, 1);
+    DenseArgs a = args(tile, group, 1, negative_sums);
     float* out = a.y;
     a.y = y;
     a.y_stride = kRowGroup;

@@ -8,8 +8,9 @@
 
 namespace nestling {
 
+// With room for a kernel that loads 4 words where only the last one is meant.
 constexpr uint64_t dense_row_bytes(int64_t cols) {
-  return static_cast<uint64_t>(round_up(4 * dense_words(cols) + 8, kLineBytes));
+  return static_cast<uint64_t>(round_up(4 * dense_words(cols) + 16, kLineBytes));
 }
 
 // The tile that begins at row `first` and has `rows` rows.

@@ -94,6 +94,7 @@ struct DenseArgs {
   int groups = 1;
   int rows = 1;
   int64_t words = 0;  // dense_words(inputs)
+  const int32_t* negative_sums = nullptr;  // [groups * 16], where the set has that function
   DenseTile x;
   float* y = nullptr;
   int64_t y_stride = 0;  // floats from row to row
@@ -103,11 +104,13 @@ struct DenseKernel {
   void (*run)(const DenseArgs&) = nullptr;
   int rows = 1;    // of a tile, at most kMaxDenseRows
   int groups = 1;  // row groups that share one pass over a tile
+  // Where a set needs it: the sum of the magnitudes of the negative codes of each of the 16 rows of a group.
+  void (*negative_sums)(const std::byte* w, int64_t words, int32_t* out) = nullptr;
   // `rows` rows of X, `stride` floats apart, as a tile of dense_words(cols) words.
   void (*code)(const float* x, int64_t stride, int rows, int64_t cols, const DenseTile& out) = nullptr;
 };
 
-inline constexpr int kMaxDenseRows = 16;
+inline constexpr int kMaxDenseRows = 16, kMaxDenseGroups = 4;
 // A row of codes is padded with zeros to a multiple of 8.
 constexpr int64_t dense_words(int64_t cols) { return ceil_div(cols, 8) * 2; }
 // Code bytes of a row group; its scales follow.
@@ -120,6 +123,8 @@ enum class Corrections : uint8_t {
             // and of its second 16 inputs
 };
 
+struct AttentionKernel;  // attention_kernel.h
+
 struct KernelTable {
   std::string_view name;
   bool (*supported)() = nullptr;
@@ -131,6 +136,7 @@ struct KernelTable {
   void (*lane_dot[5])(const LaneDotArgs&) = {};         // by WeightType
   void (*sparse_down[5])(const SparseDownArgs&) = {};   // by WeightType
   DenseKernel dense;
+  const AttentionKernel* attention = nullptr;
   // The set's best int8 multiply-add on registers alone, `rounds` times; returns the products it formed (ceilings.h).
   int64_t (*int8_products)(int64_t rounds) = nullptr;
   // The same for its widest float32 multiply-add.

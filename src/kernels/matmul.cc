@@ -147,7 +147,7 @@ void matmul_many(const Kernels& kernels, ThreadPool& pool, const Activations& x,
   const int64_t wanted = pool.size() == 1 ? 1 : ceil_div(4 * pool.size(), groups);
   const int64_t parts = std::clamp<int64_t>(wanted, 1, token_tiles);
 
-  pool.for_ranges(groups * parts, 1, [&](int64_t begin, int64_t end) {
+  pool.for_shares(groups * parts, 1, [&](int64_t begin, int64_t end) {
     int64_t unit = begin;
     for (int64_t part = unit / groups; unit < end; ++part) {
       const Range tokens{token_tiles * part / parts * table.tile_rows,

@@ -5,6 +5,7 @@
 // So a row of Y does not depend on how many rows X has, on the number of threads, or on how the work is split.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -28,6 +29,28 @@ class Activations {
   void assign(const Kernels& kernels, ThreadPool& pool, const float* x, int64_t rows, int64_t cols, int64_t stride,
               bool quantize);
 
+  // The same for x that is still to be made: produce(row, begin, end) writes x[row][begin..end) and is called once for
+  // every value, from the thread that codes it.
+  template <typename Produce>
+  void assign_produced(const Kernels& kernels, ThreadPool& pool, const float* x, int64_t rows, int64_t cols,
+                       int64_t stride, bool quantize, Produce&& produce) {
+    set(x, rows, cols, stride, quantize);
+    if (rows == 1) {
+      pool.for_ranges(cols, kProducedCols, [&](int64_t begin, int64_t end) {
+        produce(int64_t{0}, begin, end);
+        if (quantize) code_single_row(kernels, begin, end);
+      });
+      return;
+    }
+    const int64_t tile = rows_of_tile(kernels);
+    pool.for_ranges(rows, tile, [&](int64_t begin, int64_t end) {
+      for (int64_t first = begin; first < end; first += tile) {
+        for (int64_t row = first; row < std::min(first + tile, end); ++row) produce(row, int64_t{0}, cols);
+        if (quantize) code_tile(kernels, first);
+      }
+    });
+  }
+
   // Rows that only float weights read.
   static Activations of_floats(const float* x, int64_t rows, int64_t cols, int64_t stride);
 
@@ -39,6 +62,12 @@ class Activations {
   bool quantized() const { return quantized_; }
 
  private:
+  static constexpr int64_t kProducedCols = 1024;  // what is worth a fork and a join
+  void set(const float* x, int64_t rows, int64_t cols, int64_t stride, bool quantize);
+  static int64_t rows_of_tile(const Kernels& kernels);
+  void code_tile(const Kernels& kernels, int64_t first) const;                       // the tile that begins at a row
+  void code_single_row(const Kernels& kernels, int64_t begin, int64_t end) const;    // of one row; whole blocks
+
   std::span<std::byte> memory_;
   int64_t max_rows_ = 0, max_cols_ = 0;
   const float* x_ = nullptr;

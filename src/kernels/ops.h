@@ -20,6 +20,22 @@ void add_rms_norm(const float* base, const float* x, const float* weight, float 
 void gelu_tanh(float* x, int64_t n);
 // gate = gelu_tanh(gate) * up
 void gelu_tanh_mul(float* gate, const float* up, int64_t n);
+// rms_norm, then gelu_tanh, in one pass: the same bits as one after the other. y may be x.
+void rms_norm_gelu(const float* x, const float* weight, float eps, int64_t n, float* y);
+// x / (1 + exp(-x)), in place.
+void silu(float* x, int64_t n);
+// Gated linear unit: y[i] = x[i] / (1 + exp(-x[n + i])); x [2 n], y [n]; y may be x.
+void glu(const float* x, int64_t n, float* y);
+// x = exp(x - max(x)) / sum(exp(x - max(x))), in place; n >= 1, at least one value finite. Values below the largest by
+// more than 87 (masked ones, -infinity too) become exactly 0.
+void softmax(float* x, int64_t n);
+
+// y[i] = fma(a[i], b[i], y[i]): a branch added with a scale per channel; one tap of a depthwise convolution.
+void multiply_add(float* y, const float* a, const float* b, int64_t n);
+// The same for `rows` rows of a and b one after another, with y read and written once: the taps of a depthwise
+// convolution over channels.
+void multiply_add_rows(float* y, const float* const* a, const float* const* b, int64_t rows, int64_t n);
+
 // x = cap * tanh(x / cap)
 void softcap(float* x, int64_t n, float cap);
 

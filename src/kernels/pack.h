@@ -11,7 +11,8 @@ namespace nestling {
 // Packs values [rows, cols] (row-major float32) into packed_bytes(type, layout, rows, cols) bytes at `out`.
 // kRows and kIl16 may be packed in pieces: consecutive pieces of a multiple of 16 rows, concatenated, equal the whole.
 // q4 uses the least-squares scale of each block (search over scales, error minimised), q6 and q8 the scale of the
-// largest magnitude (q6: least squares as well); i8, in kIl16 only, max|w| / 127 of each row, codes rounded half to even.
+// largest magnitude (q6: least squares as well); i8, in kIl16 only, max|w| / 127 of each row, codes rounded half to
+// even.
 void pack_matrix(WeightType type, Layout layout, int64_t rows, int64_t cols, const float* values, std::byte* out);
 
 // Row `row` as float32 [w.cols], from any layout but kInputMajor (embedding rows, PLE rows, tests).

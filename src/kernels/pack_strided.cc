@@ -32,9 +32,42 @@ void for_spans(int64_t cols, Body&& body) {
   for (int64_t first = 0; first < cols; first += kSpan) body(first, std::min(kSpan, cols - first));
 }
 
-// One group of 16 rows; `out`: il16_group_bytes(kI8, cols).
-void pack_i8_group(int64_t rows, int64_t cols, const float* values, int64_t row_stride, int64_t col_stride,
-                   std::byte* out) {
+struct RowScale {
+  explicit RowScale(float peak)
+      : inverse(peak < kSmallestPeak ? 0.0f : 127.0f / peak), scale(peak < kSmallestPeak ? 0.0f : peak / 127.0f) {}
+  float inverse, scale;
+};
+
+int8_t code_of(float value, float inverse) {
+  return static_cast<int8_t>(static_cast<int32_t>(std::rint(value * inverse)));
+}
+
+// The group from rows whose values lie one after another.
+void pack_i8_rows(int64_t rows, int64_t cols, const float* values, int64_t row_stride, std::byte* out) {
+  constexpr int64_t kPeaks = 16;  // independent maxima, for the compiler to make vectors of
+  std::memset(out, 0, il16_group_bytes(WeightType::kI8, cols));
+  std::byte* scales = out + il16_group_bytes(WeightType::kI8, cols) - kLineBytes;
+  for (int64_t r = 0; r < rows; ++r, values += row_stride) {
+    float peaks[kPeaks] = {};
+    int64_t c = 0;
+    for (; c + kPeaks <= cols; c += kPeaks)
+      for (int64_t i = 0; i < kPeaks; ++i) peaks[i] = std::max(peaks[i], std::fabs(values[c + i]));
+    for (; c < cols; ++c) peaks[0] = std::max(peaks[0], std::fabs(values[c]));
+    const RowScale row(*std::max_element(peaks, peaks + kPeaks));
+    std::memcpy(scales + 4 * r, &row.scale, 4);
+    for_spans(cols, [&](int64_t first, int64_t count) {
+      int8_t codes[kSpan];
+      for (int64_t i = 0; i < count; ++i) codes[i] = code_of(values[first + i], row.inverse);
+      std::fill(codes + count, codes + kSpan, int8_t{0});
+      std::byte* lines = out + first / 4 * kLineBytes + 4 * r;
+      for (int64_t word = 0; word < kSpan / 4; ++word) std::memcpy(lines + word * kLineBytes, codes + 4 * word, 4);
+    });
+  }
+}
+
+// The group from values with any strides, best where the rows are one apart.
+void pack_i8_columns(int64_t rows, int64_t cols, const float* values, int64_t row_stride, int64_t col_stride,
+                     std::byte* out) {
   alignas(64) Span in;
   float peak[kRowGroup] = {}, inverse[kRowGroup], scale[kRowGroup];
   for_spans(cols, [&](int64_t first, int64_t count) {
@@ -43,24 +76,31 @@ void pack_i8_group(int64_t rows, int64_t cols, const float* values, int64_t row_
       for (int64_t r = 0; r < kRowGroup; ++r) peak[r] = std::max(peak[r], std::fabs(in[c][r]));
   });
   for (int64_t r = 0; r < kRowGroup; ++r) {
-    const bool zero = peak[r] < kSmallestPeak;
-    inverse[r] = zero ? 0.0f : 127.0f / peak[r];
-    scale[r] = zero ? 0.0f : peak[r] / 127.0f;
+    inverse[r] = RowScale(peak[r]).inverse;
+    scale[r] = RowScale(peak[r]).scale;
   }
   for_spans(cols, [&](int64_t first, int64_t count) {
     load_span(values + first * col_stride, row_stride, col_stride, rows, count, in);
-    std::memset(in[count], 0, (kSpan - count) * sizeof(in[0]));
+    std::memset(in + count, 0, (kSpan - count) * sizeof(in[0]));
     for (int64_t c = 0; c < kSpan; c += 4, out += kLineBytes) {
       uint32_t words[kRowGroup] = {};
       for (int i = 0; i < 4; ++i)
         for (int64_t r = 0; r < kRowGroup; ++r) {
-          const auto code = static_cast<int32_t>(std::rint(in[c + i][r] * inverse[r]));
-          words[r] |= (static_cast<uint32_t>(code) & 0xff) << (8 * i);
+          const auto code = static_cast<uint8_t>(code_of(in[c + i][r], inverse[r]));
+          words[r] |= static_cast<uint32_t>(code) << (8 * i);
         }
       std::memcpy(out, words, kLineBytes);
     }
   });
   std::memcpy(out, scale, kLineBytes);
+}
+
+void pack_i8_group(int64_t rows, int64_t cols, const float* values, int64_t row_stride, int64_t col_stride,
+                   std::byte* out) {
+  if (col_stride == 1)
+    pack_i8_rows(rows, cols, values, row_stride, out);
+  else
+    pack_i8_columns(rows, cols, values, row_stride, col_stride, out);
 }
 
 void pack_f32_group(int64_t rows, int64_t cols, const float* values, int64_t row_stride, int64_t col_stride,

@@ -1,4 +1,5 @@
-// Packing kIl16 from values that lie anyhow; i8, whose rows have one scale each, is packed here only. Private to kernels.
+// Packing kIl16 from values that lie anyhow; i8, whose rows have one scale each, is packed here only. Private to
+// kernels.
 #pragma once
 
 #include <cstddef>

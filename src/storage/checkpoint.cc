@@ -15,6 +15,7 @@ constexpr uint64_t kMaxIndexBytes = 100'000'000;
 constexpr size_t kMaxShards = 256;
 constexpr const char* kConfigName = "config.json";
 constexpr const char* kGenerationName = "generation_config.json";
+constexpr const char* kPreprocessorName = "preprocessor_config.json";
 constexpr const char* kTokenizerName = "tokenizer.model";
 constexpr const char* kIndexName = "model.safetensors.index.json";
 constexpr const char* kSingleName = "model.safetensors";
@@ -122,10 +123,13 @@ Result<Checkpoint> Checkpoint::open(const std::filesystem::path& directory) {
   Checkpoint checkpoint;
   checkpoint.directory_ = directory;
   NESTLING_TRY(checkpoint.config_json_, read_whole(directory / kConfigName, kMaxConfigBytes, checkpoint.identity_));
-  if (is_there(directory / kGenerationName)) {
-    NESTLING_TRY(checkpoint.generation_json_,
-                 read_whole(directory / kGenerationName, kMaxConfigBytes, checkpoint.identity_));
-  }
+  const auto read_if_there = [&](const char* name, std::string& text) -> Status {
+    if (!is_there(directory / name)) return {};
+    NESTLING_TRY(text, read_whole(directory / name, kMaxConfigBytes, checkpoint.identity_));
+    return {};
+  };
+  NESTLING_TRY_VOID(read_if_there(kGenerationName, checkpoint.generation_json_));
+  NESTLING_TRY_VOID(read_if_there(kPreprocessorName, checkpoint.preprocessor_json_));
   // An import takes the tokenizer along: another one makes another package.
   if (is_there(directory / kTokenizerName)) {
     NESTLING_TRY(const File tokenizer, File::open(directory / kTokenizerName));

@@ -33,6 +33,7 @@ class Checkpoint {
   const CheckpointTensor* find(std::string_view canonical_name) const;
   const std::string& config_json() const { return config_json_; }
   const std::string& generation_json() const { return generation_json_; }  // "" when absent
+  const std::string& preprocessor_json() const { return preprocessor_json_; }  // preprocessor_config.json, "" when absent
   // Path, size and modification time of every file that makes up the checkpoint (tokenizer.model included), for the key
   // of a cached import.
   const std::vector<std::string>& identity() const { return identity_; }
@@ -44,7 +45,7 @@ class Checkpoint {
   std::filesystem::path directory_;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::map<std::string, CheckpointTensor, std::less<>> tensors_;
-  std::string config_json_, generation_json_;
+  std::string config_json_, generation_json_, preprocessor_json_;
   std::vector<std::string> identity_;
 };
 

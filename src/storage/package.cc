@@ -285,6 +285,7 @@ Status Package::load_region(Region region) {
     return fail(ErrorCode::kModel, "{}: has no {} part", file_.path().string(), region_name(region));
   const auto r = static_cast<size_t>(region);
   NESTLING_TRY(regions_[r], MappedFile::map(file_, region_begin_[r], region_end_[r] - region_begin_[r]));
+  regions_[r].prefer_huge_pages();
   return {};
 }
 

@@ -28,7 +28,7 @@ PackageTensor tensor(std::string name, Region region, int64_t rows, int64_t cols
 std::vector<PackageTensor> all_regions() {
   return {tensor("norm", Region::kText, 1, 100),
           tensor("down", Region::kText, 48, 4096, WeightType::kQ4, Layout::kIl16Tiled),
-          tensor("stem", Region::kVision, 64, 96, WeightType::kQ8, Layout::kIl16),
+          tensor("stem", Region::kVision, 64, 96, WeightType::kI8, Layout::kIl16),
           tensor("patch", Region::kVision, 1, 64),
           tensor("conv", Region::kAudio, 16, 32, WeightType::kBF16, Layout::kIl16),
           tensor("ple", Region::kPle, 1000, 64, WeightType::kQ8)};
@@ -101,7 +101,7 @@ TEST(Package, RegionsAreContiguousAndLoadedOnDemand) {
   ASSERT_TRUE(package.load_region(Region::kVision));
   ASSERT_TRUE(package.load_region(Region::kVision));  // idempotent
   const WeightMatrix w = package.matrix("stem", 64, 96).value();
-  EXPECT_EQ(w.type, WeightType::kQ8);
+  EXPECT_EQ(w.type, WeightType::kI8);
   EXPECT_EQ(w.layout, Layout::kIl16);
   EXPECT_EQ(w.stored_rows, 64);
   EXPECT_EQ(w.stored_cols, 96);
@@ -183,6 +183,8 @@ TEST(PackageWriter, RefusesInconsistentPlans) {
   EXPECT_THAT(refusal({wrong}), HasSubstr("tensor a: 65 bytes; 2 x 8 of f32 in rows take 64"));
   wrong.rows = 0;
   EXPECT_THAT(refusal({wrong}), HasSubstr("0 x 8"));
+  EXPECT_THAT(refusal({tensor("a", Region::kVision, 2, 8, WeightType::kI8)}),
+              HasSubstr("tensor a: i8 in rows; this type is stored in il16 only"));
   EXPECT_THAT(refusal({tensor("a", Region::kText, 1, 1), tensor("a", Region::kText, 1, 1)}), HasSubstr("given twice"));
   const int64_t side = int64_t{1} << 20;
   EXPECT_THAT(refusal(std::vector<PackageTensor>(1, tensor("huge", Region::kPle, side, side))),

@@ -4,7 +4,7 @@
 #include <sys/auxv.h>
 
 #include "kernels/arm/neon_common.h"
-#include "kernels/scalar/scalar_dense.h"
+#include "kernels/attention_portable.h"
 
 namespace nestling {
 namespace {
@@ -61,7 +61,8 @@ constinit const KernelTable kNeonKernels = {
     .lane_dot = {neon_lane_dot_f32, neon_lane_dot_bf16, neon_lane_dot_q8, neon_lane_dot_q6, neon_lane_dot_q4},
     .sparse_down = {neon_sparse_down_f32, neon_sparse_down_bf16, neon_sparse_down_q8, neon_sparse_down_q6,
                     neon_sparse_down_q4},
-    .dense = {.run = scalar_dense, .rows = 4, .groups = 2, .code = scalar_dense_code},
+    .dense = {.run = neon_dense, .rows = 6, .groups = 1, .code = neon_dense_code},
+    .attention = &kPortableAttention,
     .int8_products = dotprod_products,
     .float_products = float_products,
 };
@@ -80,7 +81,8 @@ constinit const KernelTable kI8mmKernels = {
     .lane_dot = {neon_lane_dot_f32, neon_lane_dot_bf16, neon_lane_dot_q8, neon_lane_dot_q6, neon_lane_dot_q4},
     .sparse_down = {neon_sparse_down_f32, neon_sparse_down_bf16, neon_sparse_down_q8, neon_sparse_down_q6,
                     neon_sparse_down_q4},
-    .dense = {.run = scalar_dense, .rows = 4, .groups = 2, .code = scalar_dense_code},
+    .dense = {.run = i8mm_dense, .rows = 6, .groups = 1, .code = neon_dense_code},
+    .attention = &kPortableAttention,
     .int8_products = i8mm_products,
     .float_products = float_products,
 };

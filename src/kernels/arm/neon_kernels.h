@@ -17,6 +17,10 @@ void i8mm_il16_q8(const Il16Args& a);
 void i8mm_il16_q6(const Il16Args& a);
 void i8mm_il16_q4(const Il16Args& a);
 
+void neon_dense(const DenseArgs& a);
+void neon_dense_code(const float* x, int64_t stride, int rows, int64_t cols, const DenseTile& out);
+void i8mm_dense(const DenseArgs& a);
+
 void neon_lane_dot_f32(const LaneDotArgs& a);
 void neon_lane_dot_bf16(const LaneDotArgs& a);
 void neon_lane_dot_q8(const LaneDotArgs& a);

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/attention_portable.h"
 #include "kernels/block_codes.h"
 #include "kernels/kernel_table.h"
 #include "kernels/scalar/scalar_dense.h"
@@ -235,6 +236,7 @@ constinit const KernelTable kScalarKernels = {
                     sparse_down_quantized<WeightType::kQ8>, sparse_down_quantized<WeightType::kQ6>,
                     sparse_down_quantized<WeightType::kQ4>},
     .dense = {.run = scalar_dense, .rows = 4, .groups = 2, .code = scalar_dense_code},
+    .attention = &kPortableAttention,
     .int8_products = int8_products,
     .float_products = float_products,
 };

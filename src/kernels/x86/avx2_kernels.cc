@@ -1,6 +1,6 @@
 #include "kernels/x86/avx2_kernels.h"
 
-#include "kernels/scalar/scalar_dense.h"
+#include "kernels/attention_portable.h"
 #include "kernels/x86/avx2_common.h"
 
 namespace nestling {
@@ -56,7 +56,9 @@ constinit const KernelTable kAvx2Kernels = {
     .lane_dot = {avx2_lane_dot_f32, avx2_lane_dot_bf16, avx2_lane_dot_q8, avx2_lane_dot_q6, avx2_lane_dot_q4},
     .sparse_down = {avx2_sparse_down_f32, avx2_sparse_down_bf16, avx2_sparse_down_q8, avx2_sparse_down_q6,
                     avx2_sparse_down_q4},
-    .dense = {.run = scalar_dense, .rows = 4, .groups = 2, .code = scalar_dense_code},
+    .dense = {.run = avx2_dense, .rows = 4, .groups = 1, .negative_sums = avx2_dense_negative_sums,
+              .code = avx2_dense_code},
+    .attention = &kPortableAttention,
     .int8_products = int8_products,
     .float_products = float_products,
 };

@@ -5,6 +5,7 @@
 
 #include "kernels/matmul.h"
 #include "kernels/ops.h"
+#include "kernels/simd.h"
 
 namespace nestling {
 namespace {
@@ -31,6 +32,34 @@ void route(const Step& step, const float* x, float* normed, float* modalities) {
     modalities[s] = std::tanh(dot(w.modality_router.data() + s * D, normed, D) / static_cast<float>(D));
 }
 
+// predicted[i] = S_i + sum_j c[i][j] S_j, in this order. kStreams: how many there are, 0 if that is known only here.
+template <int kStreams>
+void mix(const Step& step, int64_t t, const float (&c)[kMaxStreams][kMaxStreams]) {
+  const int64_t D = step.config.hidden_size, S = kStreams > 0 ? kStreams : step.config.altup_num_inputs;
+  const float* in[kMaxStreams];
+  float* out[kMaxStreams];
+  for (int64_t i = 0; i < S; ++i) {
+    in[i] = step.workspace.stream(i, t);
+    out[i] = step.workspace.predicted_stream(i, t);
+  }
+  int64_t d = 0;
+  for (; d + 8 <= D; d += 8) {
+    Float8 x[kMaxStreams];
+    for (int64_t j = 0; j < S; ++j) x[j] = load8(in[j] + d);
+    for (int64_t i = 0; i < S; ++i) {
+      Float8 sum = x[i];
+      for (int64_t j = 0; j < S; ++j) sum += c[i][j] * x[j];
+      store8(out[i] + d, sum);
+    }
+  }
+  for (; d < D; ++d)
+    for (int64_t i = 0; i < S; ++i) {
+      float sum = in[i][d];
+      for (int64_t j = 0; j < S; ++j) sum = std::fma(c[i][j], in[j][d], sum);
+      out[i][d] = sum;
+    }
+}
+
 }  // namespace
 
 void altup_embed(const Step& step, const TextWeights& weights) {
@@ -48,22 +77,21 @@ void altup_embed(const Step& step, const TextWeights& weights) {
 
 void altup_predict(const Step& step) {
   Workspace& ws = step.workspace;
-  const int64_t D = step.config.hidden_size, S = step.config.altup_num_inputs;
+  const int64_t S = step.config.altup_num_inputs;
   const std::vector<float>& coefs = step.weights->prediction_coefs;
   step.for_rows([&](int64_t t) {
     float modalities[kMaxStreams];
     route(step, ws.stream(0, t), ws.predicted_stream(0, t), modalities);
-    for (int64_t i = 0; i < S; ++i) {
-      float* out = ws.predicted_stream(i, t);
-      const float* in = ws.stream(i, t);
-      std::copy_n(in, D, out);
+    float c[kMaxStreams][kMaxStreams];  // of input j in output i
+    for (int64_t i = 0; i < S; ++i)
       for (int64_t j = 0; j < S; ++j) {
-        float c = 0;
-        for (int64_t m = 0; m < S; ++m) c += coefs[(i * S + j) * S + m] * modalities[m];
-        const float* from = ws.stream(j, t);
-        for (int64_t d = 0; d < D; ++d) out[d] += c * from[d];
+        c[i][j] = 0;
+        for (int64_t m = 0; m < S; ++m) c[i][j] += coefs[(i * S + j) * S + m] * modalities[m];
       }
-    }
+    if (S == 4)
+      mix<4>(step, t, c);
+    else
+      mix<0>(step, t, c);
   });
   step.tap_streams("altup.predict", ws.predicted);
 }

@@ -119,7 +119,7 @@ void project_keys_values(const Step& step) {
 void attention_output(const Step& step) {
   Workspace& ws = step.workspace;
   const int64_t D = step.config.hidden_size, Q = step.config.num_attention_heads * step.config.head_dim;
-  attend(step.pool, *step.kv,
+  attend(step.kernels, step.pool, *step.kv,
          {.q = ws.q,
           .out = ws.context,
           .stride = Q,

@@ -1,0 +1,146 @@
+#include "kernels/arm/neon_dense.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "kernels/arm/neon_kernels.h"
+
+namespace nestling {
+namespace {
+
+using namespace neon;
+
+// sdot takes the 4 codes of a row from a lane of a register: 4 rows per load.
+template <int kRow>
+NESTLING_DOTPROD_INLINE void add_row(int32x4_t& acc, int8x16_t w, const int32_t* x) {
+  acc = vdotq_laneq_s32(acc, w, vreinterpretq_s8_s32(vld1q_s32(x + kRow / 4 * 4)), kRow % 4);
+}
+
+template <int... kRow>
+NESTLING_DOTPROD void tile(const DenseArgs& a, std::integer_sequence<int, kRow...>) {
+  constexpr int kRows = sizeof...(kRow);
+  int32x4_t dot[kRows][4];
+  NESTLING_UNROLL for (int m = 0; m < kRows; ++m)
+    NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) dot[m][quarter] = vdupq_n_s32(0);
+  const std::byte* w = a.w;
+  const int32_t* x = a.x.codes;
+  for (int64_t word = 0; word < a.words; ++word, w += kLineBytes, x += kRows)
+    NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) {
+      const int8x16_t codes = load_s8(w + 16 * quarter);
+      (add_row<kRow>(dot[kRow][quarter], codes, x), ...);
+    }
+  NESTLING_UNROLL for (int m = 0; m < kRows; ++m)
+    NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) store_dense(a, m, quarter, dot[m][quarter]);
+}
+
+constexpr float kSmallestPeak = 1e-30f;
+constexpr int kQuad = 4;        // rows coded together
+constexpr int64_t kSpan = 16;   // inputs of a step
+
+float peak_of(const float* x, int64_t cols) {
+  float32x4_t largest = vdupq_n_f32(0);
+  int64_t i = 0;
+  for (; i + 4 <= cols; i += 4) largest = vmaxq_f32(largest, vabsq_f32(vld1q_f32(x + i)));
+  float peak = vmaxvq_f32(largest);
+  for (; i < cols; ++i) peak = std::max(peak, x[i] < 0 ? -x[i] : x[i]);
+  return peak;
+}
+
+NESTLING_NEON_INLINE int8x16_t code16(const float* x, float inverse) {
+  int16x4_t q[4];
+  NESTLING_UNROLL for (int v = 0; v < 4; ++v)
+    q[v] = vqmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 4 * v), inverse)));
+  return vcombine_s8(vqmovn_s16(vcombine_s16(q[0], q[1])), vqmovn_s16(vcombine_s16(q[2], q[3])));
+}
+
+struct Quad {
+  const float* rows[kQuad];
+  float inverse[kQuad];
+  int32x4_t sums[kQuad];
+};
+
+// 16 inputs from `col` on: words[i] = word i of the four rows.
+NESTLING_NEON_INLINE void code_quad(Quad& quad, int64_t col, int32x4_t words[4]) {
+  int32x4_t c[kQuad];
+  NESTLING_UNROLL for (int r = 0; r < kQuad; ++r) {
+    const int8x16_t codes = code16(quad.rows[r] + col, quad.inverse[r]);
+    quad.sums[r] = vpadalq_s16(quad.sums[r], vpaddlq_s8(codes));
+    c[r] = vreinterpretq_s32_s8(codes);
+  }
+  const int64x2_t a = vreinterpretq_s64_s32(vzip1q_s32(c[0], c[1])), b = vreinterpretq_s64_s32(vzip1q_s32(c[2], c[3]));
+  const int64x2_t d = vreinterpretq_s64_s32(vzip2q_s32(c[0], c[1])), e = vreinterpretq_s64_s32(vzip2q_s32(c[2], c[3]));
+  words[0] = vreinterpretq_s32_s64(vzip1q_s64(a, b));
+  words[1] = vreinterpretq_s32_s64(vzip2q_s64(a, b));
+  words[2] = vreinterpretq_s32_s64(vzip1q_s64(d, e));
+  words[3] = vreinterpretq_s32_s64(vzip2q_s64(d, e));
+}
+
+// `count` words of the first `rows` rows.
+void store_some(const int32x4_t words[4], int rows, int64_t count, int32_t* out, int64_t step) {
+  for (int64_t i = 0; i < count; ++i) {
+    int32_t word[kQuad];
+    vst1q_s32(word, words[i]);
+    std::memcpy(out + i * step, word, rows * sizeof(int32_t));
+  }
+}
+
+// `rows` rows, at most four; `tile` is at the first of them and has `step` rows.
+void code_rows(Quad& quad, int rows, int64_t cols, const DenseTile& tile, int64_t step) {
+  for (int r = 0; r < kQuad; ++r) {
+    quad.sums[r] = vdupq_n_s32(0);
+    quad.inverse[r] = 0;
+    if (r >= rows) {  // a row that is there, and is not kept
+      quad.rows[r] = quad.rows[0];
+      continue;
+    }
+    const float peak = peak_of(quad.rows[r], cols);
+    const bool zero = peak < kSmallestPeak;
+    quad.inverse[r] = zero ? 0.0f : 127.0f / peak;
+    tile.scales[r] = zero ? 0.0f : peak / 127.0f;
+  }
+  int32x4_t words[4];
+  int32_t* out = tile.codes;
+  int64_t col = 0;
+  for (; col + kSpan <= cols; col += kSpan, out += kSpan / 4 * step) {
+    code_quad(quad, col, words);
+    if (rows == kQuad)
+      NESTLING_UNROLL for (int i = 0; i < 4; ++i) vst1q_s32(out + i * step, words[i]);
+    else
+      store_some(words, rows, kSpan / 4, out, step);
+  }
+  if (col < cols) {
+    float padded[kQuad][kSpan] = {};
+    for (int r = 0; r < kQuad; ++r) {
+      std::memcpy(padded[r], quad.rows[r] + col, (cols - col) * sizeof(float));
+      quad.rows[r] = padded[r];
+    }
+    code_quad(quad, 0, words);
+    store_some(words, rows, dense_words(cols) - col / 4, out, step);
+  }
+  for (int r = 0; r < rows; ++r) tile.sums[r] = vaddvq_s32(quad.sums[r]);
+}
+
+}  // namespace
+
+void neon_dense(const DenseArgs& a) {
+  switch (a.rows) {
+    case 1: return tile(a, std::make_integer_sequence<int, 1>());
+    case 2: return tile(a, std::make_integer_sequence<int, 2>());
+    case 3: return tile(a, std::make_integer_sequence<int, 3>());
+    case 4: return tile(a, std::make_integer_sequence<int, 4>());
+    case 5: return tile(a, std::make_integer_sequence<int, 5>());
+    case 6: return tile(a, std::make_integer_sequence<int, 6>());
+  }
+}
+
+void neon_dense_code(const float* x, int64_t stride, int rows, int64_t cols, const DenseTile& out) {
+  for (int first = 0; first < rows; first += kQuad) {
+    const int count = std::min(kQuad, rows - first);
+    Quad quad;
+    for (int r = 0; r < count; ++r) quad.rows[r] = x + (first + r) * stride;
+    code_rows(quad, count, cols, {out.codes + first, out.sums + first, out.scales + first}, rows);
+  }
+}
+
+}  // namespace nestling

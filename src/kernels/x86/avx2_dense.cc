@@ -1,0 +1,73 @@
+#include "kernels/x86/avx2_common.h"
+#include "kernels/x86/avx2_kernels.h"
+
+namespace nestling {
+namespace {
+
+using namespace avx2;
+
+// pmaddubsw wants one operand unsigned: |w|. Its sign moves to x by flipping all bits of x where w is negative: ~x is
+// -x - 1, so that sum |w| over the negative w is missing, whatever x is. A flip costs any of the four pipes one step;
+// psignb, which would be exact, needs a multiplier's.
+NESTLING_AVX2_INLINE void add_flipped_dot(__m256i& acc, __m256i abs_w, __m256i negative, __m256i x, __m256i ones) {
+  __m256i products;
+  asm volatile(
+      "vpxor %3, %4, %1\n\tvpmaddubsw %1, %2, %1\n\tvpmaddwd %5, %1, %1\n\tvpaddd %1, %0, %0"
+      : "+x"(acc), "=&x"(products)
+      : "x"(abs_w), "x"(negative), "x"(x), "x"(ones));
+}
+
+template <int kRows>
+void tile(const DenseArgs& a) {
+  const __m256i ones = _mm256_set1_epi16(1), zero = _mm256_setzero_si256();
+  __m256i dot[kRows][2];
+  NESTLING_UNROLL for (int m = 0; m < kRows; ++m)
+    NESTLING_UNROLL for (int half = 0; half < 2; ++half) dot[m][half] = load(a.negative_sums + 8 * half);
+  const std::byte* w = a.w;
+  const int32_t* x = a.x.codes;
+  for (int64_t word = 0; word < a.words; ++word, w += kLineBytes, x += kRows) {
+    const __m256i w0 = load(w), w1 = load(w + 32);
+    const __m256i abs0 = _mm256_abs_epi8(w0), abs1 = _mm256_abs_epi8(w1);
+    const __m256i negative0 = _mm256_cmpgt_epi8(zero, w0), negative1 = _mm256_cmpgt_epi8(zero, w1);
+    NESTLING_UNROLL for (int m = 0; m < kRows; ++m) {
+      const __m256i xx = _mm256_set1_epi32(x[m]);
+      add_flipped_dot(dot[m][0], abs0, negative0, xx, ones);
+      add_flipped_dot(dot[m][1], abs1, negative1, xx, ones);
+    }
+  }
+  NESTLING_UNROLL for (int half = 0; half < 2; ++half) {
+    const __m256 w_scale =
+        _mm256_loadu_ps(reinterpret_cast<const float*>(a.w + dense_code_bytes(a.words)) + 8 * half);
+    NESTLING_UNROLL for (int m = 0; m < kRows; ++m) {
+      const __m256 scale = _mm256_mul_ps(w_scale, _mm256_set1_ps(a.x.scales[m]));
+      _mm256_storeu_ps(a.y + m * a.y_stride + 8 * half, _mm256_mul_ps(_mm256_cvtepi32_ps(dot[m][half]), scale));
+    }
+  }
+}
+
+}  // namespace
+
+void avx2_dense(const DenseArgs& a) {
+  switch (a.rows) {
+    case 1: return tile<1>(a);
+    case 2: return tile<2>(a);
+    case 3: return tile<3>(a);
+    case 4: return tile<4>(a);
+  }
+}
+
+void avx2_dense_negative_sums(const std::byte* w, int64_t words, int32_t* out) {
+  const __m256i ones = _mm256_set1_epi16(1), byte_ones = _mm256_set1_epi8(1), zero = _mm256_setzero_si256();
+  __m256i sums[2] = {zero, zero};
+  for (int64_t word = 0; word < words; ++word, w += kLineBytes)
+    NESTLING_UNROLL for (int half = 0; half < 2; ++half) {
+      const __m256i codes = load(w + 32 * half);
+      const __m256i magnitudes = _mm256_abs_epi8(_mm256_min_epi8(codes, zero));
+      const __m256i pairs = _mm256_maddubs_epi16(magnitudes, byte_ones);
+      sums[half] = _mm256_add_epi32(sums[half], _mm256_madd_epi16(pairs, ones));
+    }
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), sums[0]);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8), sums[1]);
+}
+
+}  // namespace nestling

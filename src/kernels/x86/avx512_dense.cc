@@ -1,0 +1,53 @@
+#include <utility>
+
+#include "kernels/x86/avx512_common.h"
+#include "kernels/x86/avx512_kernels.h"
+
+namespace nestling {
+namespace {
+
+using namespace avx512;
+
+// All inputs at once: 24 sums of 12 rows x 32 outputs stay in registers, weights come from the cache and are made
+// unsigned on the way, which starting the sums at -128 * (sum of the row's codes) takes back.
+template <int kRows, int kGroups>
+NESTLING_AVX512 void tile(const DenseArgs& a) {
+  const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
+  __m512i dot[kGroups][kRows];
+  NESTLING_UNROLL for (int m = 0; m < kRows; ++m)
+    NESTLING_UNROLL for (int g = 0; g < kGroups; ++g) dot[g][m] = _mm512_set1_epi32(-128 * a.x.sums[m]);
+  const std::byte* w = a.w;
+  const int32_t* x = a.x.codes;
+  for (int64_t word = 0; word < a.words; ++word, w += kLineBytes, x += kRows) {
+    __m512i weights[kGroups];
+    NESTLING_UNROLL for (int g = 0; g < kGroups; ++g)
+      weights[g] = _mm512_xor_si512(_mm512_loadu_si512(w + g * a.w_stream), flip);
+    NESTLING_UNROLL for (int m = 0; m < kRows; ++m) {
+      const __m512i xx = _mm512_set1_epi32(x[m]);
+      NESTLING_UNROLL for (int g = 0; g < kGroups; ++g) dot[g][m] = dot_bytes(dot[g][m], weights[g], xx);
+    }
+  }
+  NESTLING_UNROLL for (int g = 0; g < kGroups; ++g) {
+    const __m512 w_scale = _mm512_loadu_ps(a.w + g * a.w_stream + dense_code_bytes(a.words));
+    NESTLING_UNROLL for (int m = 0; m < kRows; ++m) {
+      const __m512 scale = _mm512_mul_ps(w_scale, _mm512_set1_ps(a.x.scales[m]));
+      _mm512_storeu_ps(a.y + m * a.y_stride + g * kRowGroup, _mm512_mul_ps(_mm512_cvtepi32_ps(dot[g][m]), scale));
+    }
+  }
+}
+
+using Tile = void (*)(const DenseArgs&);
+template <int kGroups, int... kRow>
+constexpr void run_tile(const DenseArgs& a, std::integer_sequence<int, kRow...>) {
+  static constexpr Tile kTiles[] = {tile<kRow + 1, kGroups>...};
+  kTiles[a.rows - 1](a);
+}
+
+}  // namespace
+
+void avx512_dense(const DenseArgs& a) {
+  constexpr auto kRows = std::make_integer_sequence<int, 12>();
+  a.groups == 2 ? run_tile<2>(a, kRows) : run_tile<1>(a, kRows);
+}
+
+}  // namespace nestling
