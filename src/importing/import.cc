@@ -176,7 +176,10 @@ Status import_checkpoint(const Checkpoint& checkpoint, const ModelConfig& config
     tensors.push_back(planned.target);
     source_bytes += planned.source->entry.bytes;
   }
-  const PackageInfo info{.config_json = config_to_json(config),
+  ModelConfig stored = config;
+  apply_preprocessor(stored, checkpoint.preprocessor_json(),
+                     (checkpoint.directory() / "preprocessor_config.json").string());
+  const PackageInfo info{.config_json = config_to_json(stored),
                          .source = checkpoint.directory().string(),
                          .cache_key = extras.cache_key,
                          .tokenizer = extras.tokenizer};

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <compare>
 #include <cstring>
 #include <map>
 #include <random>
@@ -14,6 +13,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "importing/cache.h"
+#include "importing/synthetic_tensors.h"
 #include "kernels/pack.h"
 #include "model/size.h"
 #include "model/tensor_names.h"
@@ -54,16 +54,6 @@ std::vector<Section> sections_of(const PackageTensor& t) {
   return tiles;
 }
 
-// What the values of a tensor are drawn from.
-struct Distribution {
-  bool ones = false;
-  float std = 0;
-  // Values of their own: gates that repeated rows of the embedding would stand out for the tokens that have these rows,
-  // and sparse layers would keep fewer neurons than those of a real model do.
-  bool embedding = false;
-  auto operator<=>(const Distribution&) const = default;
-};
-
 Distribution distribution_of(const TextTensor& tensor, const TextConfig& config) {
   if (tensor.vector) return {.ones = true};
   // A row of the PLE table is L vectors of P values, which the model scales by sqrt(P).
@@ -71,6 +61,13 @@ Distribution distribution_of(const TextTensor& tensor, const TextConfig& config)
   const int64_t inputs = ple ? config.hidden_size_per_layer_input : tensor.cols;
   return {.std = 1 / std::sqrt(static_cast<float>(inputs)),
           .embedding = tensor.global == GlobalTensor::kTokenEmbedding};
+}
+
+void append_text(const TextConfig& text, const ImportOptions& options, std::vector<SyntheticTensor>& tensors) {
+  // Ids beyond the PLE table repeat row 0 in the published models, and are not stored.
+  const int64_t head_rows = std::min(text.vocab_size, text.vocab_size_per_layer_input);
+  for (const TextTensor& tensor : text_tensors(text))
+    tensors.push_back({stored_text_tensor(tensor, text, options, head_rows), distribution_of(tensor, text)});
 }
 
 // Different packed pieces of one shape, one after another.
@@ -173,32 +170,38 @@ bool is_usable(const fs::path& path, const std::string& key) {
 
 }  // namespace
 
-Result<SyntheticModel> synthetic_model(std::string_view size, const ImportOptions& options) {
+Result<SyntheticModel> synthetic_model(std::string_view size, const ImportOptions& options,
+                                       const SyntheticParts& parts) {
   // transformers' defaults are the published E4B.
   constexpr const char* kE4b = R"({"architectures": ["Gemma3nForConditionalGeneration"], "model_type": "gemma3n",
-                                   "text_config": {"model_type": "gemma3n_text"}})";
+                                   "text_config": {"model_type": "gemma3n_text"}, "vision_config": {},
+                                   "audio_config": {}})";
   NESTLING_TRY(ModelConfig config, parse_config(kE4b, "", "synthetic"));
-  config.vision.reset();
-  config.audio.reset();
+  if (!parts.vision) config.vision.reset();
+  if (!parts.audio) config.audio.reset();
   NESTLING_TRY(const ModelSize chosen,
                parse_size(size, config.text, is_quantized(options.weights) ? kQuantBlock : 1));
   std::string name = chosen.name;
   if (name == "custom") name = fmt::format("custom-{:016x}", std::hash<std::string_view>{}(size));
   config.text = sliced_config(config.text, chosen);
-  return SyntheticModel{std::move(name), std::move(config)};
+  if (!parts.text) name += "-towers";
+  if (parts.vision) name += "-vision";
+  if (parts.audio) name += "-audio";
+  return SyntheticModel{std::move(name), std::move(config), parts};
 }
 
 Status write_synthetic(const SyntheticModel& model, const ImportOptions& options, const fs::path& target,
                        const ImportExtras& extras) {
-  const TextConfig& text = model.config.text;
-  // Ids beyond the PLE table repeat row 0 in the published models, and are not stored.
-  const int64_t head_rows = std::min(text.vocab_size, text.vocab_size_per_layer_input);
-  const std::vector<TextTensor> logical = text_tensors(text);
+  std::vector<SyntheticTensor> all;
+  if (model.parts.text) append_text(model.config.text, options, all);
+  if (model.parts.vision) append_synthetic_vision(model.config, options, all);
+  if (model.parts.audio) append_synthetic_audio(model.config, options, all);
+  std::ranges::stable_sort(all, {}, [](const SyntheticTensor& tensor) { return tensor.target.region; });
   std::vector<PackageTensor> tensors;
   uint64_t bytes = 0;
-  for (const TextTensor& tensor : logical) {
-    tensors.push_back(stored_text_tensor(tensor, text, options, head_rows));
-    bytes += tensors.back().bytes;
+  for (const SyntheticTensor& tensor : all) {
+    tensors.push_back(tensor.target);
+    bytes += tensor.target.bytes;
   }
   const PackageInfo info{.config_json = config_to_json(model.config),
                          .source = fmt::format("random weights of the shapes of {}", model.name),
@@ -208,7 +211,7 @@ Status write_synthetic(const SyntheticModel& model, const ImportOptions& options
   Progress progress(fmt::format("writing random {}", model.name), bytes);
   SyntheticWriter synthetic(writer, extras.cancel, progress);
   for (size_t i = 0; i < tensors.size(); ++i)
-    NESTLING_TRY_VOID(synthetic.write(i, tensors[i], distribution_of(logical[i], text)));
+    NESTLING_TRY_VOID(synthetic.write(i, tensors[i], all[i].distribution));
   return writer.commit();
 }
 

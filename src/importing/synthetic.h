@@ -15,18 +15,25 @@
 
 namespace nestling {
 
-struct SyntheticModel {
-  std::string name;  // of the size: "e2b", "e4b", ..., "custom-<hash>"
-  ModelConfig config;
+// The parts of a model that are written; a tower comes with its embedder.
+struct SyntheticParts {
+  bool text = true, vision = false, audio = false;
 };
 
-// The published configuration of E4B, or of a slice of it as a model of its own (any size parse_size takes). kUsage for
-// a size that it refuses.
-Result<SyntheticModel> synthetic_model(std::string_view size, const ImportOptions& options);
+struct SyntheticModel {
+  std::string name;  // of the size: "e2b", "e4b", ..., "custom-<hash>", and of the towers: "e2b-audio"
+  ModelConfig config;
+  SyntheticParts parts;
+};
 
-// Writes the text core and PLE table of `config`, stored as an import with `options` stores them. A few hundred rows
-// per shape are drawn and packed (normal, standard deviation 1 / sqrt(inputs)) and repeated in random order, so that
-// writing is bound by the disk; norms and output scales are 1. Free disk is checked. Draws a progress bar on a terminal.
+// The published configuration of E4B, or of a slice of it as a model of its own (any size parse_size takes), with the
+// sections of the towers asked for. kUsage for a size that it refuses.
+Result<SyntheticModel> synthetic_model(std::string_view size, const ImportOptions& options,
+                                       const SyntheticParts& parts = {});
+
+// Writes the parts of `model`, stored as an import with `options` stores them. A few hundred rows per shape are drawn and
+// packed (normal, standard deviation 1 / sqrt(inputs)) and repeated in random order, so that writing is bound by the
+// disk; norms and output scales are 1. Free disk is checked. Draws a progress bar on a terminal.
 Status write_synthetic(const SyntheticModel& model, const ImportOptions& options, const std::filesystem::path& target,
                        const ImportExtras& extras);
 

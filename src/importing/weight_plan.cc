@@ -1,9 +1,9 @@
 #include "importing/weight_plan.h"
 
 #include <algorithm>
-#include <array>
 #include <iterator>
 
+#include "importing/plan_parts.h"
 
 namespace nestling {
 namespace {
@@ -91,17 +91,6 @@ Layout layout_of(Role role, bool sparse) {
   return Layout::kRows;
 }
 
-PackageTensor package_tensor(std::string name, WeightType type, Layout layout, Region region, int64_t rows,
-                             int64_t cols) {
-  return {.name = std::move(name),
-          .type = type,
-          .layout = layout,
-          .region = region,
-          .rows = rows,
-          .cols = cols,
-          .bytes = packed_bytes(type, layout, rows, cols)};
-}
-
 // Whether rows [first, last) of a table are byte for byte its row 0. Google's embed_tokens repeats row 0 for the ids of
 // the towers' vocabularies; such rows need not be stored.
 Result<bool> rows_repeat_row_0(const CheckpointTensor& tensor, int64_t first, int64_t last) {
@@ -122,63 +111,7 @@ Result<int64_t> stored_head_rows(const CheckpointTensor& tensor, const TextConfi
   return repeat ? text_rows : text.vocab_size;
 }
 
-bool has_part(const Checkpoint& checkpoint, std::string_view prefix) {
-  const auto it = checkpoint.tensors().lower_bound(prefix);
-  return it != checkpoint.tensors().end() && it->first.starts_with(prefix);
-}
-
-// One tensor of a multimodal embedder.
-struct EmbedderTensor {
-  std::string_view checkpoint, package;
-  std::vector<int64_t> shape;
-  WeightType type;
-  Layout layout;
-};
-
-// `prefix`: "embed_vision." or "embed_audio."; `package`: "mm." or "mm.a.".
-Result<std::vector<PlannedTensor>> plan_embedder(const Checkpoint& checkpoint, const ImportOptions& options,
-                                                 const std::string& prefix, const std::string& package, Region region,
-                                                 int64_t vocab, int64_t width, int64_t text_width) {
-  const WeightType table = options.weights == WeightType::kF32 ? WeightType::kF32 : WeightType::kBF16;
-  const EmbedderTensor tensors[] = {
-      {"embedding.weight", "embedding.weight", {vocab, width}, table, Layout::kRows},
-      {"hard_embedding_norm.weight", "hard_emb_norm.weight", {width}, WeightType::kF32, Layout::kRows},
-      {"soft_embedding_norm.weight", "soft_emb_norm.weight", {width}, WeightType::kF32, Layout::kRows},
-      {"embedding_projection.weight", "input_projection.weight", {text_width, width}, options.side_type(),
-       Layout::kIl16},
-  };
-  std::vector<PlannedTensor> plan;
-  for (const EmbedderTensor& t : tensors) {
-    PlannedTensor planned;
-    planned.checkpoint = prefix + std::string(t.checkpoint);
-    planned.shape = t.shape;
-    NESTLING_TRY(planned.source, find_tensor(checkpoint, planned.checkpoint, planned.shape));
-    planned.target = package_tensor(package + std::string(t.package), t.type, t.layout, region,
-                                    t.shape.size() == 1 ? 1 : t.shape[0], t.shape.back());
-    plan.push_back(std::move(planned));
-  }
-  return plan;
-}
-
 }  // namespace
-
-Result<const CheckpointTensor*> find_tensor(const Checkpoint& checkpoint, std::string_view canonical_name,
-                                            const std::vector<int64_t>& shape) {
-  const CheckpointTensor* tensor = checkpoint.find(canonical_name);
-  if (tensor == nullptr)
-    return fail(ErrorCode::kModel, "{}: tensor {} is missing; config.json needs it with shape [{}]",
-                checkpoint.directory().string(), canonical_name, fmt::join(shape, ", "));
-  const SafetensorsEntry& entry = tensor->entry;
-  if (entry.shape != shape)
-    return fail(ErrorCode::kModel, "{}: tensor {} has shape [{}]; config.json needs [{}]",
-                checkpoint.directory().string(), entry.name, fmt::join(entry.shape, ", "), fmt::join(shape, ", "));
-  using enum SafetensorsType;
-  constexpr std::array kFloats = {kF64, kF32, kF16, kBF16};
-  if (std::ranges::find(kFloats, entry.type) == kFloats.end())
-    return fail(ErrorCode::kModel, "{}: tensor {} has type {}; F32, F16, BF16 or F64 is allowed",
-                checkpoint.directory().string(), entry.name, entry.type_name);
-  return tensor;
-}
 
 PackageTensor stored_text_tensor(const TextTensor& tensor, const TextConfig& config, const ImportOptions& options,
                                  int64_t head_rows) {
@@ -190,9 +123,16 @@ PackageTensor stored_text_tensor(const TextTensor& tensor, const TextConfig& con
 }
 
 PackageTensor stored_tower_tensor(const TowerTensor& tensor, Region region, const ImportOptions& options) {
-  const bool matrix = tensor.role == TowerRole::kMatrix;
-  return package_tensor(tensor.package, matrix ? options.tower_type() : WeightType::kF32,
-                        matrix ? Layout::kIl16 : Layout::kRows, region, tensor.rows, tensor.cols);
+  const auto stored = [&](WeightType type, Layout layout) {
+    return package_tensor(tensor.package, type, layout, region, tensor.rows, tensor.cols);
+  };
+  switch (tensor.role) {
+    case TowerRole::kVector:
+    case TowerRole::kTable: return stored(WeightType::kF32, Layout::kRows);
+    case TowerRole::kMatrix: return stored(options.tower_type(), Layout::kIl16);
+    case TowerRole::kFloatMatrix: return stored(options.float_type(), Layout::kIl16);
+  }
+  return stored(WeightType::kF32, Layout::kRows);
 }
 
 Result<std::vector<PlannedTensor>> plan_text(const Checkpoint& checkpoint, const ModelConfig& config,
@@ -212,26 +152,6 @@ Result<std::vector<PlannedTensor>> plan_text(const Checkpoint& checkpoint, const
     plan.push_back(std::move(planned));
   }
   return plan;
-}
-
-Result<std::vector<PlannedTensor>> plan_vision(const Checkpoint& checkpoint, const ModelConfig& config,
-                                               const ImportOptions& options) {
-  if (!has_part(checkpoint, "embed_vision.")) return std::vector<PlannedTensor>{};
-  if (!config.vision)
-    return fail(ErrorCode::kModel, "{}: holds embed_vision tensors, but config.json has no vision_config",
-                checkpoint.directory().string());
-  return plan_embedder(checkpoint, options, "embed_vision.", "mm.", Region::kVision, config.vision->vocab_size,
-                       config.vision->hidden_size, config.text.hidden_size);
-}
-
-Result<std::vector<PlannedTensor>> plan_audio(const Checkpoint& checkpoint, const ModelConfig& config,
-                                              const ImportOptions& options) {
-  if (!has_part(checkpoint, "embed_audio.")) return std::vector<PlannedTensor>{};
-  if (!config.audio)
-    return fail(ErrorCode::kModel, "{}: holds embed_audio tensors, but config.json has no audio_config",
-                checkpoint.directory().string());
-  return plan_embedder(checkpoint, options, "embed_audio.", "mm.a.", Region::kAudio, config.audio->vocab_size,
-                       config.audio->hidden_size, config.text.hidden_size);
 }
 
 Result<std::vector<PlannedTensor>> plan_import(const Checkpoint& checkpoint, const ModelConfig& config,

@@ -25,6 +25,8 @@ struct ImportOptions {
   WeightType ple_type() const { return ple.value_or(is_quantized(weights) ? WeightType::kQ8 : weights); }
   // AltUp, LAuReL and per-layer-model projections and the multimodal ones are kept at 8 bits at least.
   WeightType side_type() const { return is_quantized(weights) ? WeightType::kQ8 : weights; }
+  // What is kept as floats beside quantised weights.
+  WeightType float_type() const { return weights == WeightType::kF32 ? WeightType::kF32 : WeightType::kBF16; }
   // Products of the vision and audio towers.
   WeightType tower_type() const { return is_quantized(weights) ? WeightType::kI8 : weights; }
 };

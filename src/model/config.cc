@@ -240,6 +240,8 @@ VisionConfig parse_vision(Fields fields) {
   vision.vocab_size = fields.integer("vocab_size", 128, 1, kMaxVocab);
   vision.vocab_offset = fields.integer("vocab_offset", 262'144, 0, kMaxVocab);
   vision.rms_norm_eps = static_cast<float>(fields.positive("rms_norm_eps", 1e-6));
+  vision.image_size = fields.integer("image_size", 768, 256, 768);  // in packages only
+  if (vision.image_size % 256 != 0) fields.wrong("image_size", vision.image_size, "256, 512 or 768");
   return vision;
 }
 
@@ -251,8 +253,8 @@ AudioConfig parse_audio(Fields fields) {
   audio.rms_norm_eps = static_cast<float>(fields.positive("rms_norm_eps", 1e-6));
   audio.input_feat_size = fields.integer("input_feat_size", 128, 1, 4096);
   audio.chunk_size = fields.integer("conf_attention_chunk_size", 12, 1, 4096);
-  audio.context_left = fields.integer("conf_attention_context_left", 13, 1, 4096);
-  audio.context_right = fields.integer("conf_attention_context_right", 0, 0, 4096);
+  audio.context_left = fields.integer("conf_attention_context_left", 13, 1, 256);
+  fields.only("conf_attention_context_right", 0);  // the tower is causal: that is what makes streaming exact
   audio.logit_cap = static_cast<float>(fields.positive("conf_attention_logit_cap", 50));
   audio.num_attention_heads = fields.integer("conf_num_attention_heads", 8, 1, 1024);
   audio.num_hidden_layers = fields.integer("conf_num_hidden_layers", 12, 1, kMaxLayers);
@@ -260,7 +262,8 @@ AudioConfig parse_audio(Fields fields) {
   audio.reduction_factor = fields.integer("conf_reduction_factor", 4, 1, 1024);
   audio.residual_weight = static_cast<float>(fields.real("conf_residual_weight", 0.5, 0, 1));
   audio.sscp_channels = {128, 32};
-  if (fields.find("sscp_conv_channel_size") != nullptr)
+  if (const json* channels = fields.find("sscp_conv_channel_size");
+      channels != nullptr && fields.has_length("sscp_conv_channel_size", *channels, 2))
     audio.sscp_channels = fields.integers("sscp_conv_channel_size", 0, 2, 1, 4096);
   audio.sscp_group_norm_eps = static_cast<float>(fields.positive("sscp_conv_group_norm_eps", 1e-3));
   audio.gradient_clipping = static_cast<float>(fields.positive("gradient_clipping", 1e10));

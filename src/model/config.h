@@ -44,6 +44,7 @@ struct VisionConfig {
   int64_t hidden_size = 0;  // width of the encoder output
   int64_t vocab_size = 0, vocab_offset = 0;
   float rms_norm_eps = 1e-6f;
+  int64_t image_size = 768;  // pixels a side that pictures are scaled to: 256, 512 or 768 (preprocessor_config.json)
 };
 
 struct AudioConfig {
@@ -51,7 +52,7 @@ struct AudioConfig {
   int64_t vocab_size = 0, vocab_offset = 0;
   float rms_norm_eps = 1e-6f;
   int64_t input_feat_size = 128;
-  int64_t chunk_size = 12, context_left = 13, context_right = 0;
+  int64_t chunk_size = 12, context_left = 13;  // context_left: keys of a frame, itself included
   float logit_cap = 50;
   int64_t num_attention_heads = 8, num_hidden_layers = 12, conv_kernel_size = 5, reduction_factor = 4;
   float residual_weight = 0.5f;
@@ -89,6 +90,10 @@ struct ModelConfig {
 // (files.md 1.6) and finite; `path` names the file in errors.
 Result<ModelConfig> parse_config(const std::string& config_json, const std::string& generation_json,
                                  const std::string& path);
+
+// Takes over what preprocessor_config.json says about pictures: their size. "" when there is none. A size that the encoder
+// does not take is told in the log and left out: it is no reason to refuse the text model.
+void apply_preprocessor(ModelConfig& config, const std::string& preprocessor_json, const std::string& path);
 
 // The configuration as JSON text for the package, and back (same checks).
 std::string config_to_json(const ModelConfig& config);

@@ -50,7 +50,8 @@ json vision_to_json(const VisionConfig& vision) {
   return {{"hidden_size", vision.hidden_size},
           {"vocab_size", vision.vocab_size},
           {"vocab_offset", vision.vocab_offset},
-          {"rms_norm_eps", vision.rms_norm_eps}};
+          {"rms_norm_eps", vision.rms_norm_eps},
+          {"image_size", vision.image_size}};
 }
 
 json audio_to_json(const AudioConfig& audio) {
@@ -61,7 +62,6 @@ json audio_to_json(const AudioConfig& audio) {
           {"input_feat_size", audio.input_feat_size},
           {"conf_attention_chunk_size", audio.chunk_size},
           {"conf_attention_context_left", audio.context_left},
-          {"conf_attention_context_right", audio.context_right},
           {"conf_attention_logit_cap", audio.logit_cap},
           {"conf_num_attention_heads", audio.num_attention_heads},
           {"conf_num_hidden_layers", audio.num_hidden_layers},

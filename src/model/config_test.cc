@@ -200,6 +200,16 @@ TEST(Config, AudioGeometryIsChecked) {
   json document = small_config();
   document["audio_config"] = {{"hidden_size", 30}, {"conf_num_attention_heads", 4}};
   expect_refused(document, "audio_config.conf_num_attention_heads is 4; a divisor of hidden_size (30)");
+  for (const auto& [key, value, part] :
+       {std::tuple{"conf_reduction_factor", 0, "conf_reduction_factor is 0; an integer from 1 to 1024"},
+        std::tuple{"conf_attention_context_right", 1, "conf_attention_context_right is 1; 0 is allowed"},
+        std::tuple{"conf_attention_context_left", 257, "conf_attention_context_left is 257; an integer from 1 to 256"},
+        std::tuple{"conf_num_hidden_layers", 1 << 30, "conf_num_hidden_layers is 1073741824"},
+        std::tuple{"conf_conv_kernel_size", 0, "conf_conv_kernel_size is 0"},
+        std::tuple{"sscp_conv_channel_size", 8, "sscp_conv_channel_size is 8; a list of 2 elements"}}) {
+    document["audio_config"] = {{key, value}};
+    expect_refused(document, part);
+  }
   document["audio_config"] = {{"sscp_conv_stride_size", {{1, 1}, {2, 2}}}};
   expect_refused(document, "audio_config.sscp_conv_stride_size");
 }

@@ -12,6 +12,7 @@ enum class TowerRole {
   kVector,  // norms and scales: float32
   kTable,   // small kernels (stem, depthwise, sub-sampling) whose precision matters: float32, row after row
   kMatrix,  // products: the tower's weight type, il16
+  kFloatMatrix,  // products whose precision matters more than their bytes: il16, f32 or bf16 whatever the weight type
 };
 
 // How the axes of the checkpoint's tensor are reordered, so that the innermost one of a kernel's window is the channel.

@@ -31,9 +31,10 @@ std::vector<TraceTensor> trace(const fs::path& checkpoint, const SafetensorsFile
   for (const int64_t id : value_or_fail(golden.read_integers(*golden.find("input.ids"))))
     request.ids.push_back(static_cast<int32_t>(id));
   if (const SafetensorsEntry* ids = golden.find("generated_ids")) request.generate = ids->elements();
-  if (golden.find("input.image_encoder_out")) request.images = {features(golden, "input.image_encoder_out", nullptr)};
+  if (golden.find("input.image_encoder_out"))
+    request.media.images = {features(golden, "input.image_encoder_out", nullptr)};
   if (golden.find("input.audio_encoder_out"))
-    request.sounds = {features(golden, "input.audio_encoder_out", "input.audio_valid")};
+    request.media.sounds = {features(golden, "input.audio_encoder_out", "input.audio_valid")};
   EngineOptions options;
   options.threads = threads;
   options.context = 64;

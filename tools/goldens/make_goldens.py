@@ -1,4 +1,4 @@
-"""Makes the goldens of the text model: what transformers computes, to compare a trace of Nestling with.
+"""Makes the goldens: what transformers computes, to compare a trace of Nestling with.
 
     pip install -r tools/goldens/requirements.txt
     python tools/goldens/make_goldens.py                      all cases, into tests/data/goldens
@@ -15,6 +15,7 @@ import json
 import pathlib
 import sys
 
+import numpy
 import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
@@ -22,8 +23,10 @@ from transformers import AutoTokenizer
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tools" / "nano"))
 
+import audio_tower  # noqa: E402
 import evaluate  # noqa: E402
 import random_model  # noqa: E402
+import vision_tower  # noqa: E402
 from taps import Taps, float64_throughout, worst_error  # noqa: E402
 
 MAX_NOISE = 5e-5    # of float32 against float64: half the tolerance of the comparison
@@ -87,11 +90,11 @@ def part(tensor, bracket):
     return tensor[tuple(slice(None, None, s) for s in steps)].contiguous()
 
 
-def write_expected(directory, tensors, wanted, metadata):
+def write_expected(directory, tensors, wanted, metadata, name="expected.safetensors"):
     """`wanted`: name -> the part to keep."""
     directory.mkdir(parents=True, exist_ok=True)
-    file = directory / "expected.safetensors"
-    save_file({name + bracket: part(tensors[name], bracket) for name, bracket in wanted.items()}, file,
+    file = directory / name
+    save_file({key + bracket: part(tensors[key], bracket) for key, bracket in wanted.items()}, file,
               metadata={"golden": json.dumps(metadata)})
     file.chmod(0o644)
     size = file.stat().st_size
@@ -187,6 +190,55 @@ def text_multimodal_ids(out):
     first_suitable(itertools.count(1), attempt)
 
 
+def vision_narrow(out):
+    """The vision tower alone, with all 84 blocks at narrow widths, on a picture of 256 x 256."""
+    directory, side = out / "vision_narrow", 256
+    config = random_model.config_of({"num_hidden_layers": 5, "num_kv_shared_layers": 0, "hidden_size": 44,
+                                     "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2,
+                                     "head_dim": 8, "vocab_size": 320, "vocab_size_per_layer_input": 256},
+                                    vision_config={"hidden_size": vision_tower.OUT, "vocab_offset": 256,
+                                                   "vocab_size": 32})
+
+    def attempt(seed):
+        tower = vision_tower.VisionTower(config)
+        vision_tower.fill(tower, seed)
+        picture = vision_tower.picture(side, seed)
+        pixels = torch.tensor(numpy.asarray(picture)).float() * torch.tensor(1 / 255)
+        tensors = tower.taps(pixels)
+        with float64_throughout():
+            exact = copy.deepcopy(tower).double().taps(pixels.double())
+        metadata = {"seed": seed} | checked_noise(tensors, exact)
+        weights = {name: value.to(torch.bfloat16) for name, value in tower.tensors().items()}
+        random_model.write_checkpoint(directory, config, weights)
+        picture.save(directory / f"input_{side}.png", optimize=True)
+        write_expected(directory, tensors, vision_tower.parts(tensors), metadata, f"expected_{side}.safetensors")
+    first_suitable(itertools.count(1), attempt)
+
+
+def audio_narrow(out):
+    """The audio tower and its embedder on one second of mel frames: all valid, invalid at the end, and at the start."""
+    directory, config = out / "audio_narrow", audio_tower.config()
+
+    def attempt(seed):
+        model, weights = audio_tower.model(config, seed)
+        mel, whole = audio_tower.mel(seed), torch.ones(audio_tower.FRAMES, dtype=torch.bool)
+        at_end, at_start = whole.clone(), whole.clone()
+        at_end[53:] = False
+        at_start[:1] = False
+        cases = []
+        for name, mask in ("", whole), ("_right_padded", at_end), ("_left_padded", at_start):
+            tensors, exact = audio_tower.with_float64(model, mel, mask)
+            if name:  # what is invalid counts for nothing until the rows are reduced
+                tensors = {key: tensors[key] for key in ("audio.reduced", "audio.reduced_mask", "audio.filled")}
+            metadata = {"seed": seed} | checked_noise(tensors, exact)
+            tensors |= {"input.mel": mel, "input.mel_mask": mask.long()}
+            cases.append((f"expected{name}.safetensors", tensors, metadata))
+        random_model.write_checkpoint(directory, config, weights)
+        for name, tensors, metadata in cases:
+            write_expected(directory, tensors, dict.fromkeys(tensors, ""), metadata, name)
+    first_suitable(itertools.count(1), attempt)
+
+
 def nano(out, path):
     """The bundled model in three sizes, on a held-out question in its chat template."""
     tokenizer = AutoTokenizer.from_pretrained(path)
@@ -210,7 +262,8 @@ def nano(out, path):
 
 
 def main():
-    cases = {"text_small": text_small, "text_decode": text_decode, "text_multimodal_ids": text_multimodal_ids}
+    cases = {"text_small": text_small, "text_decode": text_decode, "text_multimodal_ids": text_multimodal_ids,
+             "vision_narrow": vision_narrow, "audio_narrow": audio_narrow}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", choices=[*cases, "nano", []], metavar="CASE",
                         help=", ".join([*cases, "nano"]) + "; default: all")

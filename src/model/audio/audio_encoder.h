@@ -35,7 +35,8 @@ class AudioEncoder {
   int64_t width() const;
   int64_t mel_bins() const;
   int64_t multiply_adds(int64_t mel_frames) const;
-  uint64_t workspace_bytes(int64_t mel_frames, int threads) const;  // beyond the weights (kStreamed: two layers of them included)
+  // Beyond the weights; kStreamed: with two layers of them.
+  uint64_t workspace_bytes(int64_t mel_frames, int threads) const;
   uint64_t bytes_streamed() const;  // read from storage so far (kStreamed)
 
   // One clip, in pieces of any length; the rows do not depend on how it was cut. Keeps a reference to the encoder.
@@ -54,6 +55,7 @@ class AudioEncoder {
     uint64_t state_bytes() const;
 
    private:
+    friend class AudioEncoder;
     struct State;
     std::unique_ptr<State> state_;
   };
