@@ -11,6 +11,7 @@
 #include "command.h"
 #include "model_source.h"
 #include "output.h"
+#include "runtime/media_reader.h"
 
 namespace nestling {
 namespace {
@@ -30,12 +31,17 @@ Status check_options(const BenchOptions& options) {
     return fail(ErrorCode::kUsage, "--model and --synthetic: one of them is allowed");
   if (options.model.empty() && options.synthetic.empty() && !options.check)
     return fail(ErrorCode::kUsage, "--model or --synthetic is needed (or --check, for the kernels alone)");
+  for (const int64_t size : options.image_sizes)
+    if (!is_image_size(size))
+      return fail(ErrorCode::kUsage, "--image-size {}: 256, 512 and 768 are allowed", size);
   return {};
 }
 
 Result<std::filesystem::path> package_of(const BenchOptions& options) {
   if (options.synthetic.empty()) return find_package({options.model, options.weights});
-  return synthetic_package(options.synthetic, options.weights);
+  return synthetic_package(options.synthetic, options.weights,
+                           {.text = !options.media(), .vision = !options.image_sizes.empty(),
+                            .audio = !options.audio_seconds.empty()});
 }
 
 // "q4, head q6, PLE q8", as the package has them.
@@ -52,6 +58,7 @@ Result<std::string> weight_types_of(const std::filesystem::path& path) {
 Status bench_model(const BenchOptions& options, const Probe& probe, BenchReport& report) {
   NESTLING_TRY(const std::filesystem::path package, package_of(options));
   report.model = options.synthetic.empty() ? options.model : "synthetic " + options.synthetic;
+  if (options.media()) return measure_media(package, options, probe, report);
   NESTLING_TRY(report.weights, weight_types_of(package));
   report.ple = options.engine.ple.mode == PleMode::kStream ? "stream" : "resident";
   const auto sizes = options.sizes.empty() ? std::vector{options.engine.size} : split(options.sizes);
@@ -78,12 +85,11 @@ Result<int> bench(const BenchOptions& options) {
 
 // A flag that takes whole numbers separated by commas.
 void add_counts(CLI::App& app, const std::string& name, std::vector<int64_t>& target, int64_t low,
-                const std::string& help) {
-  constexpr int64_t kMost = 1 << 20;
-  const auto parse = [&target, name, low](const std::string& text) {
+                const std::string& help, int64_t most = 1 << 20) {
+  const auto parse = [&target, name, low, most](const std::string& text) {
     target.clear();
     for (const std::string& part : split(text)) {
-      const auto count = parse_whole(part, low, kMost);
+      const auto count = parse_whole(part, low, most);
       if (!count) throw CLI::ValidationError(name, count.error().message);
       target.push_back(*count);
     }
@@ -110,6 +116,10 @@ void add_bench(CLI::App& app, Action& action) {
              "lengths of prompts, 1 or more [those of 32,128,512,2048 that fit the context]");
   add_whole(*command, "--gen-tokens", options->gen_tokens, 2, 1 << 20, "tokens decoded, 2 or more [64]");
   add_counts(*command, "--depth", options->depths, 0, "tokens in the context before decoding, 0 or more [0]");
+  add_counts(*command, "--image-size", options->image_sizes, 256,
+             "measure the encoder of pictures of 256, 512 or 768 pixels a side, and not the text model", 768);
+  add_counts(*command, "--audio-seconds", options->audio_seconds, 1,
+             "measure the encoder of sounds of so many seconds, 1 to 5400, and not the text model", 5400);
   add_whole(*command, "--repeat", options->repeat, 1, 1000, "runs, of which the median counts, 1 to 1000 [5]");
   add_engine_options(*command, options->engine);
   add_text(*command, "--sizes", options->sizes, "sizes measured one after another, separated by commas [--size]")

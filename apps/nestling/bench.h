@@ -23,6 +23,8 @@ struct BenchOptions {
   std::vector<int64_t> prompts;    // lengths of prompts; empty: those of 32, 128, 512 and 2,048 that fit
   std::vector<int64_t> depths{0};  // tokens before the ones that decode measures
   int64_t gen_tokens = 64, repeat = 5;
+  std::vector<int64_t> image_sizes, audio_seconds;  // where any is given, the encoders are measured and not the text model
+  bool media() const { return !image_sizes.empty() || !audio_seconds.empty(); }
   std::string csv, compare_to;
   bool check = false, json = false;
 };
@@ -97,6 +99,13 @@ class Probe {
 // The engine's prefill, decode, load, memory and PLE figures for `size`, appended to `report`.
 Status measure_size(const std::filesystem::path& package, const BenchOptions& options, const std::string& size,
                     const Probe& probe, BenchReport& report);
+
+// bench_media.cc: the encoders of pictures and sounds, appended to report.measurements.
+Status measure_media(const std::filesystem::path& package, const BenchOptions& options, const Probe& probe,
+                     BenchReport& report);
+
+// The peak of resident memory counts from here on (Linux 4.0 and later; elsewhere from the start of the program).
+void reset_peak_resident_bytes();
 
 // bench_report.cc
 Status print_report(const BenchReport& report);

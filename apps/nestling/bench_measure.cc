@@ -36,15 +36,6 @@ void drop_from_page_cache(const std::filesystem::path& path) {
   if (const auto file = File::open(path)) ::posix_fadvise(file->fd(), 0, 0, POSIX_FADV_DONTNEED);
 }
 
-// The peak counts from here on (Linux 4.0 and later; elsewhere it counts from the start of the program).
-void reset_peak_resident_bytes() {
-  ::malloc_trim(0);
-  const int fd = ::open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return;
-  [[maybe_unused]] const ssize_t written = ::write(fd, "5", 1);
-  ::close(fd);
-}
-
 uint64_t without(uint64_t bytes, uint64_t other) { return bytes > other ? bytes - other : 0; }
 
 // Counts what the gates of sparse layers let through.
@@ -265,6 +256,14 @@ class SizeBench {
 };
 
 }  // namespace
+
+void reset_peak_resident_bytes() {
+  ::malloc_trim(0);
+  const int fd = ::open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  [[maybe_unused]] const ssize_t written = ::write(fd, "5", 1);
+  ::close(fd);
+}
 
 Spread spread_of(std::vector<double> values) {
   std::ranges::sort(values);

@@ -133,7 +133,8 @@ Json machine_json(const Machine& m) {
 
 Status print_report(const BenchReport& report) {
   std::string text = machine_text(report.machine);
-  if (!report.model.empty())
+  if (!report.model.empty() && report.sizes.empty()) text += fmt::format("{} ({})\n", report.model, report.weights);
+  if (!report.sizes.empty())
     text += fmt::format("{} ({}), K/V {}, {} tokens of context, {} a pass, PLE {}\n", report.model, report.weights,
                         report.kv, report.context, report.chunk, report.ple);
   for (const SizeReport& s : report.sizes) {

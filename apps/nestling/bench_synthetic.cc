@@ -69,9 +69,10 @@ std::string synthetic_tokenizer() {
   return serialize_sentencepiece_model(model);
 }
 
-Result<std::filesystem::path> synthetic_package(const std::string& size, const WeightChoice& weights) {
+Result<std::filesystem::path> synthetic_package(const std::string& size, const WeightChoice& weights,
+                                                const SyntheticParts& parts) {
   const ImportOptions options = weights.options();
-  NESTLING_TRY(const SyntheticModel model, synthetic_model(size, options));
+  NESTLING_TRY(const SyntheticModel model, synthetic_model(size, options, parts));
   return cached_synthetic(model, options, synthetic_tokenizer, interrupt_flag());
 }
 

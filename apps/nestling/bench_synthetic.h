@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "importing/synthetic.h"
 #include "options.h"
 
 namespace nestling {
@@ -13,7 +14,9 @@ namespace nestling {
 // lengths, so that loading it costs what the real one costs.
 std::string synthetic_tokenizer();
 
-// The package for `size` ("e2b", "e4b", any other) in the cache directory; written where it is not there yet.
-Result<std::filesystem::path> synthetic_package(const std::string& size, const WeightChoice& weights);
+// The package of these parts of `size` ("e2b", "e4b", any other) in the cache directory; written where it is not there
+// yet.
+Result<std::filesystem::path> synthetic_package(const std::string& size, const WeightChoice& weights,
+                                                const SyntheticParts& parts);
 
 }  // namespace nestling

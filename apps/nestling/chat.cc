@@ -1,4 +1,5 @@
 // nestling chat: a conversation at the terminal, or line by line from a pipe.
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 
@@ -9,9 +10,13 @@
 #include "conversation.h"
 #include "interrupt.h"
 #include "line_editor.h"
+#include "media/audio.h"
+#include "media/image.h"
+#include "media/media_file.h"
 #include "model_source.h"
 #include "options.h"
 #include "output.h"
+#include "path_completion.h"
 #include "text/utf8.h"
 
 namespace nestling {
@@ -24,7 +29,7 @@ struct ChatOptions {
   EngineOptions engine;
   SamplingChoice sampling;
   AnswerChoice answer;
-  MediaOptions media;
+  MediaChoice media;
   std::string system, session, history;
 };
 
@@ -37,10 +42,24 @@ std::string default_history() {
   return "";
 }
 
+// Tab after /image or /audio.
+std::optional<PathCompletion> completion(std::string_view line) {
+  for (const std::string_view command : {"/image ", "/audio "})
+    if (line.starts_with(command)) return complete_path(line.substr(command.size()));
+  return std::nullopt;
+}
+
+std::string describe(const MediaReport& m) {
+  const std::string time = m.cached ? "from the cache" : fmt::format("{:.0f} ms", m.encode_ms);
+  if (m.kind == ContentKind::kImage)
+    return fmt::format("{}: {} x {} pixels, {} tokens, {}", m.name, m.facts.width, m.facts.height, m.tokens, time);
+  return fmt::format("{}: {:.1f} s, {} tokens, {}", m.name, m.facts.heard_seconds, m.tokens, time);
+}
+
 class Chat {
  public:
   Chat(const ChatOptions& options, Engine& engine)
-      : options_(options), engine_(engine), conversation_(engine, options.system), editor_(options.history) {
+      : options_(options), engine_(engine), conversation_(engine, options.system), editor_(options.history, completion) {
     turn_.size = engine.default_size();
     turn_.sampling = options.sampling.resolve(engine.config().generation);
     turn_.max_tokens = options.answer.max_tokens;
@@ -127,6 +146,7 @@ class Chat {
       case ChatVerb::kStats: return print_stats();
       case ChatVerb::kClear:
         conversation_.clear();
+        pending_.clear();
         pending_media_.clear();
         return {};
       case ChatVerb::kSave: return save(input.text.empty() ? options_.session : input.text);
@@ -141,9 +161,10 @@ class Chat {
       if (!pending_media_.empty()) fmt::print(stderr, "The next message goes with {} media.\n", pending_media_.size());
       return {};
     }
-    std::vector<ContentArgument> content = pending_media_;
+    std::vector<ContentArgument> content = pending_;
     content.push_back({ContentKind::kText, text});
-    NESTLING_TRY(last_, conversation_.answer(content, options_.media, turn_));
+    NESTLING_TRY(last_, conversation_.answer(content, pending_media_, options_.media.options, turn_));
+    pending_.clear();
     pending_media_.clear();
     if (!last_->text.ends_with('\n')) NESTLING_TRY_VOID(write_stdout("\n"));
     NESTLING_TRY_VOID(flush_stdout());
@@ -154,14 +175,36 @@ class Chat {
     return {};
   }
 
-  Status add_medium(ContentArgument medium) {
-    // Refused now rather than with the next message.
-    const Prompt place{.segments = {{medium.kind == ContentKind::kImage ? PromptSegment::Kind::kImage
-                                                                        : PromptSegment::Kind::kAudio, ""}}};
-    NESTLING_TRY([[maybe_unused]] const PromptInput input,
-                 prepare_prompt(engine_, place, {medium}, options_.media));
-    pending_media_.push_back(std::move(medium));
+  // A file that cannot be read ends no conversation at a terminal.
+  Status add_medium(ContentArgument argument) {
+    const Status added = read_and_show(std::move(argument));
+    if (added || !editor_.interactive() || added.error().code != ErrorCode::kFailed) return added;
+    fmt::print(stderr, "nestling: {}\n", added.error().message);
     return {};
+  }
+
+  // Read and encoded now: what cannot be is refused at once, and the message that follows waits for nothing.
+  Status read_and_show(ContentArgument argument) {
+    argument.value = expand_home(argument.value);
+    if (argument.value == "-")
+      return fail(ErrorCode::kUsage, "-: standard input is where this chat is typed; the name of a file is needed");
+    NESTLING_TRY(std::vector<Medium> media, media_of({argument}, options_.media));
+    const uint64_t most = argument.kind == ContentKind::kImage ? ImageLimits().max_encoded_bytes
+                                                               : AudioLimits().max_encoded_bytes;
+    NESTLING_TRY(media[0].encoded, read_media_file(media[0].path, most));
+    NESTLING_TRY(const std::vector<std::string> notes, show_media(media));
+    pending_.push_back(std::move(argument));
+    pending_media_.push_back(std::move(media[0]));
+    for (const std::string& note : notes) print_note(note);
+    return {};
+  }
+
+  Result<std::vector<std::string>> show_media(const std::vector<Medium>& media) {
+    const Prompt place{.segments = {{media[0].kind == ContentKind::kImage ? PromptSegment::Kind::kImage
+                                                                          : PromptSegment::Kind::kAudio, ""}}};
+    NESTLING_TRY(PreparedPrompt prepared, prepare_shown(engine_, place, media, options_.media.options));
+    fmt::print(stderr, "{}\n", describe(prepared.media[0]));
+    return std::move(prepared.limits);
   }
 
   Status change_size(const std::string& text) {
@@ -177,11 +220,14 @@ class Chat {
       fmt::print(stderr, "no answer yet\n");
       return {};
     }
-    const GenerateResult& r = *last_;
+    const Answer& r = *last_;
     fmt::print(stderr, "prompt      {} tokens: {} from the cache, {} new in {:.0f} ms ({:.1f} tokens/s)\n",
                r.prompt_tokens, r.cached_tokens, r.prompt_tokens - r.cached_tokens, r.prefill_ms, prefill_tps(r));
     fmt::print(stderr, "answer      {} tokens in {:.0f} ms ({:.1f} tokens/s), first after {:.0f} ms, ended by {}\n",
                r.completion_tokens, r.decode_ms, decode_tps(r), r.first_token_ms, r.finish_reason);
+    if (!r.media.empty())
+      fmt::print(stderr, "media       {}: pictures encoded in {:.0f} ms, sounds in {:.0f} ms, {} from the cache\n",
+                 r.media.size(), r.image_ms, r.audio_ms, std::ranges::count(r.media, true, &MediaReport::cached));
     fmt::print(stderr, "context     {} of {} tokens, {} turns, size {}\n", conversation_.tokens(),
                engine_.options().context, conversation_.turns(), turn_.size.name);
     fmt::print(stderr, "memory      {} resident, {} planned\n", megabytes(resident_bytes()),
@@ -223,8 +269,9 @@ class Chat {
   LineEditor editor_;
   Turn turn_;
   Status written_;
-  std::vector<ContentArgument> pending_media_;
-  std::optional<GenerateResult> last_;
+  std::vector<ContentArgument> pending_;  // pictures and sounds that the next message goes with
+  std::vector<Medium> pending_media_;
+  std::optional<Answer> last_;
 };
 
 Result<int> chat(const ChatOptions& options) {

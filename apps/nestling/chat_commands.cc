@@ -17,7 +17,7 @@ struct Command {
 };
 
 constexpr Command kCommands[] = {
-    {"/image", ChatVerb::kImage, Takes::kFile, "/image FILE   put a picture before the next message"},
+    {"/image", ChatVerb::kImage, Takes::kFile, "/image FILE   put a picture before the next message (Tab completes its name)"},
     {"/audio", ChatVerb::kAudio, Takes::kFile, "/audio FILE   put a sound before the next message"},
     {"/size", ChatVerb::kSize, Takes::kMaybe, "/size [SIZE]  show or change the size of the model"},
     {"/stats", ChatVerb::kStats, Takes::kNothing, "/stats        tokens, speed and memory of the last answer"},

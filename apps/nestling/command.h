@@ -16,6 +16,7 @@ using Action = std::function<Result<int>()>;
 
 void add_run(CLI::App& app, Action& action);
 void add_chat(CLI::App& app, Action& action);
+void add_transcribe(CLI::App& app, Action& action);
 void add_import(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_export(CLI::App& app, Action& action);

@@ -24,39 +24,66 @@ std::string shown(const std::vector<ContentArgument>& content) {
   return text;
 }
 
+// Where pictures and sounds are among the ids, and which: [[begin, count, key], ...].
+Json media_spans(const PromptInput& held) {
+  Json spans = Json::array();
+  const auto& keys = held.media_keys;
+  for (size_t i = 0; i < keys.size();) {
+    size_t end = i + 1;
+    while (end < keys.size() && keys[end] == keys[i]) ++end;
+    if (keys[i] != 0) spans.push_back({i, end - i, keys[i]});
+    i = end;
+  }
+  return spans;
+}
+
+Status read_media_spans(const Json& spans, const std::string& path, PromptInput& held) {
+  for (const Json& span : spans) {
+    const auto begin = span.at(0).get<uint64_t>(), count = span.at(1).get<uint64_t>();
+    if (begin > held.ids.size() || count > held.ids.size() - begin)
+      return fail(ErrorCode::kModel, "{}: its conversation has media at token {}, beyond its {} ids", path, begin,
+                  held.ids.size());
+    held.media_keys.resize(held.ids.size(), 0);
+    std::fill_n(held.media_keys.begin() + static_cast<std::ptrdiff_t>(begin), count, span.at(2).get<uint64_t>());
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Prompt> Conversation::render(const std::vector<ContentPart>& parts) const {
   const Message user{"user", parts};
-  if (!ids_.empty()) return render_next_turn(user, reply_closed_);
+  if (!held_.ids.empty()) return render_next_turn(user, reply_closed_);
   std::vector<Message> messages;
   if (!system_.empty()) messages.push_back(Message::of("system", system_));
   messages.push_back(user);
   return render_chat(messages);
 }
 
-Result<GenerateResult> Conversation::answer(const std::vector<ContentArgument>& content, const MediaOptions& media,
-                                            const Turn& turn) {
+Result<Answer> Conversation::answer(const std::vector<ContentArgument>& content, const std::vector<Medium>& media,
+                                    const MediaOptions& options, const Turn& turn) {
   std::vector<ContentPart> parts;
   for (const ContentArgument& argument : content)
     parts.push_back({argument.kind, argument.kind == ContentKind::kText ? argument.value : ""});
   NESTLING_TRY(const Prompt prompt, render(parts));
-  NESTLING_TRY(PromptInput input, prepare_prompt(engine_, prompt, media_of(content), media));
-  input.ids.insert(input.ids.begin(), ids_.begin(), ids_.end());
-  GenerateRequest request{.prompt = std::move(input),
+  NESTLING_TRY(PreparedPrompt prepared, prepare_shown(engine_, prompt, media, options));
+  GenerateRequest request{.prompt = held_,
                           .size = turn.size,
                           .sampling = turn.sampling,
                           .max_tokens = turn.max_tokens,
                           .stop = turn.stop,
                           .cancelled = interrupt_flag(),
                           .on_text = turn.on_text};
+  request.prompt.append(std::move(prepared.input));
   request.sampling.seed += static_cast<uint64_t>(turns());
-  NESTLING_TRY(GenerateResult result, session_.generate(request));
+  NESTLING_TRY(GenerateResult generated, session_.generate(request));
+  Answer result{std::move(generated), std::move(prepared.media), prepared.image_ms, prepared.audio_ms};
+  result.limits.insert(result.limits.begin(), prepared.limits.begin(), prepared.limits.end());
   result.limits.insert(result.limits.begin(), prompt.notes.begin(), prompt.notes.end());
   if (result.ids.empty()) return result;
 
-  ids_ = std::move(request.prompt.ids);
-  ids_.insert(ids_.end(), result.ids.begin(), result.ids.end());
+  held_ = std::move(request.prompt);
+  held_.append({.ids = result.ids});
   drop_last_stop_id();
   messages_.push_back({"user", shown(content)});
   messages_.push_back({"assistant", result.text});
@@ -65,22 +92,24 @@ Result<GenerateResult> Conversation::answer(const std::vector<ContentArgument>& 
 
 // A turn ends with <end_of_turn>. Another stop id (<eos>) is no part of a conversation that goes on.
 void Conversation::drop_last_stop_id() {
-  reply_closed_ = ids_.back() == engine_.tokenizer()->find("<end_of_turn>");
+  const int32_t last = held_.ids.back();
+  reply_closed_ = last == engine_.tokenizer()->find("<end_of_turn>");
   const auto& stop_ids = engine_.config().generation.stop_ids;
-  if (!reply_closed_ && std::ranges::find(stop_ids, ids_.back()) != stop_ids.end()) ids_.pop_back();
+  if (!reply_closed_ && std::ranges::find(stop_ids, last) != stop_ids.end()) held_.truncate(held_.ids.size() - 1);
 }
 
 void Conversation::clear() {
   session_.clear();
   messages_.clear();
-  ids_.clear();
+  held_ = {};
   reply_closed_ = false;
 }
 
 Status Conversation::save(const std::filesystem::path& path) const {
   Json messages = Json::array();
   for (const Line& line : messages_) messages.push_back({{"role", line.role}, {"text", line.text}});
-  const Json data = {{"system", system_}, {"messages", messages}, {"ids", ids_}, {"reply_closed", reply_closed_}};
+  const Json data = {{"system", system_}, {"messages", messages}, {"ids", held_.ids}, {"media", media_spans(held_)},
+                     {"reply_closed", reply_closed_}};
   return session_.save(path, data.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
@@ -91,7 +120,8 @@ Status Conversation::load(const std::filesystem::path& path) {
   try {
     const Json json = Json::parse(data);
     system = json.at("system").get<std::string>();
-    ids_ = json.at("ids").get<std::vector<int32_t>>();
+    held_.ids = json.at("ids").get<std::vector<int32_t>>();
+    NESTLING_TRY_VOID(read_media_spans(json.at("media"), path.string(), held_));
     reply_closed_ = json.at("reply_closed").get<bool>();
     for (const Json& line : json.at("messages"))
       messages_.push_back({line.at("role").get<std::string>(), line.at("text").get<std::string>()});
@@ -99,7 +129,7 @@ Status Conversation::load(const std::filesystem::path& path) {
     return fail(ErrorCode::kModel, "{}: its conversation cannot be read: {}", path.string(), error.what());
   }
   const int64_t vocabulary = engine_.config().text.vocab_size;
-  if (std::ranges::any_of(ids_, [&](int32_t id) { return id < 0 || id >= vocabulary; }))
+  if (std::ranges::any_of(held_.ids, [&](int32_t id) { return id < 0 || id >= vocabulary; }))
     return fail(ErrorCode::kModel, "{}: its conversation has ids outside 0 to {}", path.string(), vocabulary - 1);
   if (messages_.size() % 2 != 0)
     return fail(ErrorCode::kModel, "{}: its conversation has {} messages; questions and answers come in pairs",

@@ -23,18 +23,23 @@ struct Turn {
   std::function<void(std::string_view)> on_text;
 };
 
+struct Answer : GenerateResult {
+  std::vector<MediaReport> media;     // of the question
+  double image_ms = 0, audio_ms = 0;  // encoding them
+};
+
 class Conversation {
  public:
   Conversation(Engine& engine, std::string system) : engine_(engine), session_(engine), system_(std::move(system)) {}
 
-  // Answers `content`, which becomes the user's next message. After an error, or when interrupted before the first
+  // Answers `content`, whose pictures and sounds are `media`, and which becomes the user's next message. After an error, or when interrupted before the first
   // token, the conversation is as it was.
-  Result<GenerateResult> answer(const std::vector<ContentArgument>& content, const MediaOptions& media,
-                                const Turn& turn);
+  Result<Answer> answer(const std::vector<ContentArgument>& content, const std::vector<Medium>& media,
+                        const MediaOptions& options, const Turn& turn);
   void clear();
 
   int64_t turns() const { return static_cast<int64_t>(messages_.size()) / 2; }
-  int64_t tokens() const { return static_cast<int64_t>(ids_.size()); }
+  int64_t tokens() const { return static_cast<int64_t>(held_.ids.size()); }
   struct Line {
     std::string role, text;
   };
@@ -52,8 +57,8 @@ class Conversation {
   Session session_;
   std::string system_;
   std::vector<Line> messages_;
-  std::vector<int32_t> ids_;   // prompt and answers so far
-  bool reply_closed_ = false;  // ids_ ends with <end_of_turn>
+  PromptInput held_;           // prompt and answers so far
+  bool reply_closed_ = false;  // they end with <end_of_turn>
 };
 
 }  // namespace nestling

@@ -9,6 +9,7 @@
 #include "model_source.h"
 #include "options.h"
 #include "output.h"
+#include "runtime/towers.h"
 
 namespace nestling {
 namespace {
@@ -54,6 +55,30 @@ Status check_parts(const Package& package, const MemoryRequest& request) {
   return {};
 }
 
+// Only a bound encoder knows what it needs; binding reads next to nothing. Audio layers stay on storage where the budget
+// has no room for them, as in a run.
+Status measure_towers(Inspection& in, const std::optional<uint64_t>& budget) {
+  MemoryRequest& request = in.request;
+  if (!request.vision && !request.audio) return {};
+  NESTLING_TRY(const Kernels kernels, Kernels::choose());
+  ThreadPool pool(request.threads, false);
+  Towers towers(TowerContext{&in.package, &kernels, &pool, &in.config});
+  if (request.vision) {
+    NESTLING_TRY_VOID(towers.vision.load());
+    request.vision_workspace = towers.vision.workspace_bytes(in.config.vision->image_size);
+  }
+  for (const AudioWeights weights : {AudioWeights::kResident, AudioWeights::kStreamed}) {
+    if (!request.audio) break;
+    towers.sound.release();
+    NESTLING_TRY_VOID(towers.sound.load(weights));
+    request.audio_weights = weights;
+    request.audio_workspace = towers.sound.workspace_bytes();
+    if (!budget || plan_memory(in.package, in.config, request).resident() <= *budget) break;
+  }
+  towers.release();
+  return {};
+}
+
 Result<Inspection> inspect_model(const InspectOptions& options) {
   MemoryRequest request{.context = options.engine.context, .chunk = options.engine.chunk, .ple = options.engine.ple};
   NESTLING_TRY_VOID(read_modalities(options.modalities, request));
@@ -73,6 +98,7 @@ Result<Inspection> inspect_model(const InspectOptions& options) {
   in.request.kv = options.engine.kv.value_or(f32 ? KvType::kF32 : KvType::kBF16);
   in.request.threads = options.engine.threads > 0 ? options.engine.threads : default_thread_count();
   in.request.size = full_size(in.config.text);
+  NESTLING_TRY_VOID(measure_towers(in, options.engine.memory_budget));
   if (!options.engine.size.empty()) {
     std::vector<std::string> notes;
     NESTLING_TRY(in.request.size, choose_size(in.package, in.config, in.request, options.engine.size,
@@ -117,10 +143,12 @@ std::vector<ParameterGroup> parameter_groups(const Inspection& in) {
   groups[1].loaded_bytes = groups[1].file_bytes;
   const uint64_t weights = planned_weight_bytes(in.plan);
   groups[0].loaded_bytes = weights - std::min(weights, groups[1].file_bytes);
-  if (in.request.vision) groups[2].loaded_bytes = groups[2].file_bytes;
-  if (in.request.audio) groups[3].loaded_bytes = groups[3].file_bytes;
-  for (const MemoryRegion& region : in.plan.regions)
+  for (const MemoryRegion& region : in.plan.regions) {
+    const bool workspace = region.name.contains("workspace");
+    if (region.name.starts_with("vision") && !workspace) groups[2].loaded_bytes = region.resident;
+    if (region.name.starts_with("audio") && !workspace) groups[3].loaded_bytes = region.resident;
     if (region.name.starts_with("PLE")) groups[4].loaded_bytes = region.resident;
+  }
   return {std::begin(groups), std::end(groups)};
 }
 

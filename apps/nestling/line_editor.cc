@@ -21,6 +21,7 @@ struct LineEditor::State {
   std::string prompt;
   std::string typed;  // at the moment of an interrupt
   std::mbstate_t decoding{};
+  Completion completion;
 
   static State& of(EditLine* editor) {
     void* state = nullptr;
@@ -28,6 +29,18 @@ struct LineEditor::State {
     return *static_cast<State*>(state);
   }
   static char* prompt_of(EditLine* editor) { return of(editor).prompt.data(); }
+
+  static unsigned char complete(EditLine* editor, int) {
+    const State& state = of(editor);
+    const LineInfo* info = el_line(editor);
+    const auto found = state.completion(std::string_view(info->buffer, static_cast<size_t>(info->cursor - info->buffer)));
+    if (!found || found->candidates.empty()) return CC_REFRESH_BEEP;
+    if (!found->insert.empty()) return el_insertstr(editor, found->insert.c_str()) == 0 ? CC_REFRESH : CC_ERROR;
+    std::fputc('\n', stdout);
+    for (const std::string& candidate : found->candidates) std::fprintf(stdout, "%s  ", candidate.c_str());
+    std::fputc('\n', stdout);
+    return CC_REDISPLAY;
+  }
 
   // In place of libedit's own reader, which goes on after a signal: Ctrl-C would have to be typed twice.
   static int read_character(EditLine* editor, wchar_t* out) {
@@ -50,12 +63,13 @@ struct LineEditor::State {
   }
 };
 
-LineEditor::LineEditor(std::filesystem::path history_file) {
+LineEditor::LineEditor(std::filesystem::path history_file, Completion completion) {
   if (::isatty(STDIN_FILENO) == 0) return;
   std::setlocale(LC_CTYPE, "");
   if (MB_CUR_MAX == 1) std::setlocale(LC_CTYPE, "C.UTF-8");
   state_ = std::make_unique<State>();
   state_->history_file = std::move(history_file);
+  state_->completion = std::move(completion);
   state_->history = history_init();
   history(state_->history, &state_->event, H_SETSIZE, 1000);
   history(state_->history, &state_->event, H_SETUNIQUE, 1);
@@ -69,6 +83,8 @@ LineEditor::LineEditor(std::filesystem::path history_file) {
   el_set(state_->editor, EL_GETCFN, State::read_character);
   el_set(state_->editor, EL_HIST, ::history, state_->history);
   el_set(state_->editor, EL_SIGNAL, 0);
+  el_set(state_->editor, EL_ADDFN, "nestling-complete", "complete the name of a file", State::complete);
+  el_set(state_->editor, EL_BIND, "^I", "nestling-complete", nullptr);
   el_set(state_->editor, EL_BIND, "^R", "em-inc-search-prev", nullptr);
   el_source(state_->editor, nullptr);  // the user's ~/.editrc
 }

@@ -2,8 +2,13 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
+
+#include "path_completion.h"
 
 namespace nestling {
 
@@ -15,8 +20,11 @@ class LineEditor {
     kInterrupted,  // Ctrl-C; `line` holds what was typed so far
   };
 
+  // What the Tab key makes of the line up to the cursor; nothing where it completes nothing.
+  using Completion = std::function<std::optional<PathCompletion>(std::string_view line)>;
+
   // `history`: file that keeps the lines from run to run, readable by its owner only; "" keeps none.
-  explicit LineEditor(std::filesystem::path history);
+  LineEditor(std::filesystem::path history, Completion completion);
   ~LineEditor();
 
   bool interactive() const { return state_ != nullptr; }  // stdin is a terminal

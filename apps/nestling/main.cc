@@ -19,8 +19,8 @@ void describe(CLI::App& app, Action& action) {
   app.set_version_flag("--version", "nestling " NESTLING_VERSION);
   app.require_subcommand(1);
   app.footer(kFooter);
-  for (const auto add : {add_run, add_chat, add_import, add_inspect, add_export, add_tokenize, add_score, add_trace,
-                         add_bench})
+  for (const auto add : {add_run, add_chat, add_transcribe, add_import, add_inspect, add_export, add_tokenize, add_score,
+                         add_trace, add_bench})
     add(app, action);
 }
 

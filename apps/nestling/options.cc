@@ -257,25 +257,55 @@ void add_answer_options(CLI::App& app, AnswerChoice& choice) {
   add_texts(app, "--stop", choice.stop, "end the answer before this text; may be repeated, up to 64 times");
 }
 
-void add_media_options(CLI::App& app, MediaOptions& options) {
-  add_parsed(app, "--image-size", "N", "pixels a picture is scaled to: 256, 512 or 768 [768]",
-             store(options.image_size, one_of<int64_t>({{"256", 256}, {"512", 512}, {"768", 768}})));
-  add_whole(app, "--audio-tokens", options.audio_tokens, 1, 188, "most soft tokens of one sound, 1 to 188 [188]");
-  add_parsed(app, "--audio-limit", "SECONDS", "most seconds of one sound, above 0 to 30 [30]",
-             store(options.audio_limit_seconds, [](const std::string& text) -> Result<double> {
-               NESTLING_TRY(const float seconds, parse_number(text));
-               if (seconds > 0 && seconds <= 30) return static_cast<double>(seconds);
-               return fail(ErrorCode::kUsage, "found \"{}\"; above 0 to 30 seconds are allowed", text);
-             }));
-  add_flag(app, "--release-modalities", options.release_modalities,
-           "unload vision and audio after each answer [they stay loaded]");
+void add_image_size(CLI::App& app, int64_t& size) {
+  add_parsed(app, "--image-size", "N", "pixels a side that pictures are scaled to: 256, 512 or 768 [as the model says]",
+             store(size, one_of<int64_t>({{"256", 256}, {"512", 512}, {"768", 768}})));
+}
+
+void add_audio_options(CLI::App& app, MediaChoice& choice) {
+  add_parsed(app, "--audio-tokens", "HOW",
+             "places a sound gets in the prompt: exact (one for every 160 ms) or pad188 (the model's number, which is 188 "
+             "for the published ones, as transformers does: longer sounds are cut, shorter ones padded) [exact]",
+             store(choice.options.audio_tokens,
+                   one_of<AudioTokens>({{"exact", AudioTokens::kExact}, {"pad188", AudioTokens::kPadded}})));
+  add_parsed(app, "--audio-limit", "SECONDS", "most seconds heard of a sound, above 0 to 5400 [all of it]",
+             [&target = choice.options.audio_limit_seconds](const std::string& text) -> Status {
+               const auto seconds = parse_number(text);
+               if (!seconds || !(*seconds > 0 && *seconds <= 5400))
+                 return fail(ErrorCode::kUsage, "found \"{}\"; above 0 to 5400 seconds are allowed", text);
+               target = *seconds;
+               return {};
+             });
+}
+
+void add_media_options(CLI::App& app, MediaChoice& choice) {
+  add_image_size(app, choice.options.image_size);
+  add_audio_options(app, choice);
+  add_flag(app, "--release-modalities", choice.options.release_modalities,
+           "unload vision and audio as soon as the media of a prompt are encoded [they stay loaded]");
+}
+
+void add_pcm_options(CLI::App& app, MediaChoice& choice) {
+  add_parsed(app, "--audio-rate", "HZ", fmt::format("--audio - is raw samples of this rate, {} to {}", kMinSampleRate,
+                                                    kMaxSampleRate),
+             store(choice.rate, [](const std::string& text) { return parse_whole(text, kMinSampleRate, kMaxSampleRate); }));
+  add_parsed(app, "--audio-format", "TYPE", "raw samples: s16 or f32, little-endian [s16]",
+             store(choice.sample, one_of<PcmFormat::Sample>({{"s16", PcmFormat::Sample::kS16},
+                                                             {"f32", PcmFormat::Sample::kF32}})));
+  add_parsed(app, "--audio-channels", "N", fmt::format("raw samples: channels, interleaved, 1 to {} [1]", kMaxChannels),
+             store(choice.channels, [](const std::string& text) { return parse_whole(text, 1, kMaxChannels); }));
 }
 
 void add_content_options(CLI::App& app, ContentChoice& choice) {
   add_texts(app, "-p,--prompt", choice.prompts,
             "text of the prompt, - reads standard input; -p, --image and --audio may be repeated and keep their order");
-  add_texts(app, "--image", choice.images, "a picture: JPEG, PNG, WebP or GIF")->type_name("FILE");
-  add_texts(app, "--audio", choice.audios, "a sound of up to 30 s: WAV, FLAC, MP3, Ogg, ...")->type_name("FILE");
+  add_texts(app, "--image", choice.images,
+            "a picture: JPEG, PNG, WebP or GIF, up to 64 MiB and 67 megapixels, - reads standard input")
+      ->type_name("FILE");
+  add_texts(app, "--audio", choice.audios,
+            "a sound: WAV, FLAC, MP3, Ogg or AIFF, up to 512 MiB and 90 minutes, - reads standard input; the model was "
+            "trained on up to 30 s")
+      ->type_name("FILE");
 }
 
 std::vector<ContentArgument> ContentChoice::in_order(const CLI::App& app) const {

@@ -80,8 +80,14 @@ struct AnswerChoice {
 };
 void add_answer_options(CLI::App& app, AnswerChoice& choice);
 
-// --image-size --audio-tokens --audio-limit --release-modalities
-void add_media_options(CLI::App& app, MediaOptions& options);
+// --audio-tokens --audio-limit
+void add_audio_options(CLI::App& app, MediaChoice& choice);
+// these, --image-size and --release-modalities
+void add_media_options(CLI::App& app, MediaChoice& choice);
+// --audio-rate --audio-format --audio-channels: raw samples on standard input
+void add_pcm_options(CLI::App& app, MediaChoice& choice);
+// --image-size alone
+void add_image_size(CLI::App& app, int64_t& size);
 
 // -p --image --audio, in the order of the command line.
 struct ContentChoice {

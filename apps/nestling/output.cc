@@ -58,15 +58,47 @@ Json ple_json(const PleOptions& options, const PleCounters& counters) {
           {"stall_ms", counters.stall_ms}};
 }
 
-Json timings_json(double load_ms, const GenerateResult& result) {
+Json timings_json(double load_ms, const GenerateResult& result, double image_ms, double audio_ms) {
   return {{"load_ms", load_ms},
-          {"image_ms", 0.0},
-          {"audio_ms", 0.0},
+          {"image_ms", image_ms},
+          {"audio_ms", audio_ms},
           {"prefill_ms", result.prefill_ms},
           {"prefill_tps", prefill_tps(result)},
           {"first_token_ms", result.first_token_ms},
           {"decode_ms", result.decode_ms},
           {"decode_tps", decode_tps(result)}};
+}
+
+Json media_json(const std::vector<MediaReport>& media) {
+  Json list = Json::array();
+  for (const MediaReport& m : media) {
+    const MediaFacts& f = m.facts;
+    const bool picture = m.kind == ContentKind::kImage;
+    Json entry = {{"kind", picture ? "image" : "audio"}, {"file", m.name}};
+    if (picture)
+      entry.update({{"width", f.width}, {"height", f.height}, {"encoded_size", f.encoded_size}});
+    else
+      entry.update({{"seconds", f.seconds}, {"heard_seconds", f.heard_seconds}, {"source_rate", f.source_rate},
+                    {"channels", f.channels}});
+    entry.update({{"tokens", m.tokens}, {"encode_ms", m.encode_ms}, {"cached", m.cached}});
+    if (!picture) entry.update({{"clipped_values", f.clipped_values}, {"cut", m.cut}});
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+Json modalities_json(const Towers& towers) {
+  const auto of = [](const Modality& m) -> Json {
+    return {{"loads", m.counters.loads},
+            {"loaded", m.is_loaded()},
+            {"resident_bytes", m.resident_bytes()},
+            {"encoded", m.counters.encoded},
+            {"cached", m.counters.cached}};
+  };
+  Json audio = of(towers.sound.modality());
+  audio["weights"] = towers.sound.weights() == AudioWeights::kStreamed ? "streamed" : "resident";
+  audio["bytes_streamed"] = towers.sound.bytes_streamed();
+  return {{"vision", of(towers.vision.modality())}, {"audio", std::move(audio)}, {"cache_bytes", towers.cache.bytes()}};
 }
 
 Json sampling_json(const SamplingParams& params) {

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "runtime/engine.h"
+#include "runtime/media_reader.h"
 #include "runtime/session.h"
 
 namespace nestling {
@@ -25,7 +26,13 @@ nlohmann::ordered_json memory_json(const MemoryPlan& plan);
 // {mode, cache_bytes, rows, bytes_read, cache_hits, stalls, stall_ms}
 nlohmann::ordered_json ple_json(const PleOptions& options, const PleCounters& counters);
 // {load_ms, image_ms, audio_ms, prefill_ms, prefill_tps, first_token_ms, decode_ms, decode_tps}
-nlohmann::ordered_json timings_json(double load_ms, const GenerateResult& result);
+nlohmann::ordered_json timings_json(double load_ms, const GenerateResult& result, double image_ms = 0,
+                                    double audio_ms = 0);
+// [{kind: "image", file, width, height, encoded_size, tokens, encode_ms, cached},
+//  {kind: "audio", file, seconds, heard_seconds, source_rate, channels, tokens, encode_ms, cached, clipped_values, cut}]
+nlohmann::ordered_json media_json(const std::vector<MediaReport>& media);
+// {vision: {loads, loaded, resident_bytes, encoded, cached}, audio: {..., weights, bytes_streamed}, cache_bytes}
+nlohmann::ordered_json modalities_json(const Towers& towers);
 nlohmann::ordered_json sampling_json(const SamplingParams& params);
 
 // Tokens per second; 0 where nothing was measured. A decode of n tokens runs n - 1 steps: the first comes of the

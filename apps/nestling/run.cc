@@ -1,4 +1,7 @@
 // nestling run: one answer, streamed.
+#include "run.h"
+
+#include <algorithm>
 #include <memory>
 
 #include <CLI/CLI.hpp>
@@ -11,18 +14,6 @@
 
 namespace nestling {
 namespace {
-
-struct RunOptions {
-  ModelChoice model;
-  EngineOptions engine;
-  SamplingChoice sampling;
-  AnswerChoice answer;
-  MediaOptions media;
-  ContentChoice content_flags;
-  std::vector<ContentArgument> content;  // in order
-  std::string system;
-  bool raw = false, json = false;
-};
 
 Result<Prompt> render(const RunOptions& options, std::vector<ContentPart> parts) {
   if (options.raw && !options.system.empty())
@@ -52,7 +43,9 @@ nlohmann::ordered_json logprobs_json(const Engine& engine, const std::vector<Sam
 }
 
 nlohmann::ordered_json result_json(const Engine& engine, const GenerateRequest& request, const GenerateResult& result,
-                                   const std::vector<std::string>& limits) {
+                                   const PreparedPrompt& prepared, const std::vector<std::string>& limits) {
+  nlohmann::ordered_json memory = memory_json(engine.plan());
+  memory["modalities"] = modalities_json(engine.towers());
   nlohmann::ordered_json json =
          {{"text", result.text},
           {"ids", result.ids},
@@ -64,9 +57,12 @@ nlohmann::ordered_json result_json(const Engine& engine, const GenerateRequest& 
           {"usage",
            {{"prompt_tokens", result.prompt_tokens},
             {"completion_tokens", result.completion_tokens},
-            {"cached_tokens", result.cached_tokens}}},
-          {"timings", timings_json(engine.load_ms(), result)},
-          {"memory", memory_json(engine.plan())},
+            {"cached_tokens", result.cached_tokens},
+            {"media_tokens", prepared.media_tokens},
+            {"cached_media", std::ranges::count(prepared.media, true, &MediaReport::cached)}}},
+          {"timings", timings_json(engine.load_ms(), result, prepared.image_ms, prepared.audio_ms)},
+          {"media", media_json(prepared.media)},
+          {"memory", std::move(memory)},
           {"ple", ple_json(engine.options().ple, result.ple)},
           {"limits", limits}};
   if (request.sampling.top_logprobs > 0) json["logprobs"] = logprobs_json(engine, result.logprobs);
@@ -80,13 +76,18 @@ Status finish_text(const GenerateResult& result, const std::vector<std::string>&
   return flush_stdout();
 }
 
-Result<int> run(const RunOptions& options) {
+}  // namespace
+
+Result<int> run_prompt(const RunOptions& options) {
   NESTLING_TRY(std::vector<ContentPart> parts, read_content(options.content));
   NESTLING_TRY(const Prompt prompt, render(options, std::move(parts)));
-  NESTLING_TRY(const std::unique_ptr<Engine> engine, open_engine(options.model, options.engine));
-  NESTLING_TRY(PromptInput input, prepare_prompt(*engine, prompt, media_of(options.content), options.media));
+  NESTLING_TRY(const std::vector<Medium> media, media_of(options.content, options.media));
+  EngineOptions engine_options = options.engine;
+  expect_media(media, options.media.options, engine_options);
+  NESTLING_TRY(const std::unique_ptr<Engine> engine, open_engine(options.model, engine_options));
+  NESTLING_TRY(PreparedPrompt prepared, prepare_shown(*engine, prompt, media, options.media.options));
 
-  GenerateRequest request{.prompt = std::move(input),
+  GenerateRequest request{.prompt = std::move(prepared.input),
                           .size = engine->default_size(),
                           .sampling = options.sampling.resolve(engine->config().generation),
                           .max_tokens = options.answer.max_tokens,
@@ -104,25 +105,25 @@ Result<int> run(const RunOptions& options) {
   NESTLING_TRY_VOID(written);
 
   std::vector<std::string> limits = prompt.notes;
+  limits.insert(limits.end(), prepared.limits.begin(), prepared.limits.end());
   limits.insert(limits.end(), result.limits.begin(), result.limits.end());
   if (result.finish_reason == "length")
     limits.push_back(fmt::format("the answer was cut after {} tokens (-n)", options.answer.max_tokens));
   if (options.json) {
     limits.insert(limits.begin(), engine->notes().begin(), engine->notes().end());  // else the log has them
-    NESTLING_TRY_VOID(print_json(result_json(*engine, request, result, limits)));
+    NESTLING_TRY_VOID(print_json(result_json(*engine, request, result, prepared, limits)));
   } else {
     NESTLING_TRY_VOID(finish_text(result, limits));
   }
   return result.finish_reason == "cancelled" ? exit_status(ErrorCode::kCancelled) : 0;
 }
 
-}  // namespace
-
 void add_run(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("run", "Answer one prompt, streamed to standard output");
   const auto options = std::make_shared<RunOptions>();
+  const auto content = std::make_shared<ContentChoice>();
   add_model_options(*command, options->model, ModelArgument::kFlag);
-  add_content_options(*command, options->content_flags);
+  add_content_options(*command, *content);
   add_text(*command, "--system", options->system, "what the model is told before the prompt");
   add_flag(*command, "--raw", options->raw,
            "no chat template: <bos> and the prompt; control names such as <start_of_turn> in it count");
@@ -130,12 +131,13 @@ void add_run(CLI::App& app, Action& action) {
   add_sampling_options(*command, options->sampling);
   add_engine_options(*command, options->engine);
   add_media_options(*command, options->media);
+  add_pcm_options(*command, options->media);
   add_whole(*command, "--logprobs", options->sampling.top_logprobs, 0, SamplingParams::kMaxTopLogprobs,
             "with --json: log-probability of every token and of the N likeliest, 0 to 20 [0]");
   add_flag(*command, "--json", options->json, "one JSON document when the answer is complete");
-  command->parse_complete_callback([command, options, &action] {
-    options->content = options->content_flags.in_order(*command);
-    action = [options] { return run(*options); };
+  command->parse_complete_callback([command, options, content, &action] {
+    options->content = content->in_order(*command);
+    action = [options] { return run_prompt(*options); };
   });
 }
 

@@ -9,6 +9,7 @@
 #include "kernels/kernels.h"
 #include "model/text/text_model.h"
 #include "runtime/memory_plan.h"
+#include "runtime/towers.h"
 #include "storage/package.h"
 #include "text/tokenizer.h"
 
@@ -22,6 +23,10 @@ struct EngineOptions {
   PleOptions ple;
   std::optional<uint64_t> memory_budget;  // bytes; a plan above it is refused
   std::string size;                       // size the plan is made for: name, list, "auto" or "" (full)
+  // Pictures of this many pixels a side (0: as the model says), and sounds, are about to come: the size auto and the
+  // budget count what they need. Without it a modality enters the plan when it is first used.
+  std::optional<int64_t> pictures;
+  bool sounds = false;
 
   static constexpr int64_t kMinContext = 16;
   static constexpr int64_t kMaxChunk = 4096;
@@ -57,19 +62,35 @@ class Engine {
   // The size the engine was opened for, and any other of the same file (parse_size; quantisation group of the weights).
   const ModelSize& default_size() const { return default_size_; }
   Result<ModelSize> size(std::string_view text) const;
+
+  // Pictures and sounds. Each is loaded when it is first used and counted in the plan from then on. kModel: the model does
+  // not hold it; kBudget: the plan does not fit. Audio weights stay on storage where the budget has no room for them.
+  Towers& towers() { return *towers_; }
+  const Towers& towers() const { return *towers_; }
+  Status load_vision(int64_t image_size);
+  Status load_sound();
+  // The size a picture is scaled to, as the model's preprocessor says.
+  int64_t default_image_size() const;
   // Drops the vision and audio parameters from memory; the next picture or sound loads them again. Embeddings made from
   // them before stay valid: they are copies.
-  void release_modalities();
+  void release_modalities() { towers_->release(); }
 
   const MemoryPlan& plan() const { return plan_; }
   double load_ms() const { return load_ms_; }
-  // In words, whatever opening scaled, warned of or chose by itself (for `limits[]` and the log).
+  // In words, whatever was scaled, warned of or chosen without being asked (for `limits[]`; the log has it too).
   const std::vector<std::string>& notes() const { return notes_; }
 
  private:
   Engine(Package package, Kernels kernels) : package_(std::move(package)), kernels_(kernels) {}
-  MemoryRequest memory_request(const ModelSize& size) const;
+  Status choose_default_size();
   Status plan_and_reserve();
+  Status measure_vision(int64_t image_size);
+  Status measure_sound(AudioWeights weights);
+  Status stream_sound_if_tight();
+  Status hold_budget() const;
+  bool fits_budget() const;
+  void note(std::string text);
+  void note_streamed_sound();
 
   EngineOptions options_;
   Package package_;
@@ -78,11 +99,13 @@ class Engine {
   TextModel text_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<ThreadPool> pool_;
+  std::unique_ptr<Towers> towers_;
   std::unique_ptr<Workspace> workspace_;
   std::unique_ptr<PleStore> ple_;
   AlignedArray<float> logits_;
   std::vector<int64_t> stop_ids_;
   ModelSize default_size_;
+  MemoryRequest request_;  // what plan_ was made for
   MemoryPlan plan_;
   double load_ms_ = 0;
   std::vector<std::string> notes_;

@@ -69,6 +69,15 @@ Status Session::check_prompt(std::span<const int32_t> ids) const {
   return {};
 }
 
+Status Session::check_media(const PromptInput& prompt) const {
+  for (size_t i = ids_.size(); i < prompt.media_keys.size(); ++i)
+    if (prompt.media_keys[i] != 0 && (prompt.embeddings.empty() || prompt.embeddings[i] == nullptr))
+      return fail(ErrorCode::kUsage, "the conversation has to be read again from token {}, where it shows a picture or "
+                  "sound that a saved session does not hold: show it again in a new conversation, or keep the size",
+                  ids_.size());
+  return {};
+}
+
 void Session::reuse_prefix(const PromptInput& prompt, const ModelSize& size, std::vector<std::string>& limits) {
   const std::string signature = size.kv_signature(engine_.config().text);
   const auto media_key = [&](size_t i) { return prompt.media_keys.empty() ? 0 : prompt.media_keys[i]; };
@@ -134,6 +143,7 @@ Result<GenerateResult> Session::generate(const GenerateRequest& request) {
     result.limits.push_back(fmt::format("size {} is experimental: no published size has these widths", request.size.name));
   reuse_prefix(request.prompt, request.size, result.limits);
   result.cached_tokens = position();
+  NESTLING_TRY_VOID(check_media(request.prompt));
   NESTLING_TRY(const float* hidden, prefill(request));
   result.prefill_ms = milliseconds_since(started);
 

@@ -101,6 +101,33 @@ std::string what_would_fit(const Package& package, const ModelConfig& config, Me
   return fmt::format("no smaller context or published size fits alone{}", can_shrink ? "; q4 weights are smaller" : "");
 }
 
+// The embedder of a tower whose layers are streamed: all of the region that is mapped for long.
+uint64_t embedder_bytes(const Package& package, std::string_view prefix) {
+  uint64_t bytes = 0;
+  for (const PackageTensor& tensor : package.tensors())
+    if (tensor.name.starts_with(prefix)) bytes += tensor.bytes;
+  return bytes;
+}
+
+void add_towers(const Package& package, const MemoryRequest& request, MemoryPlan& plan) {
+  const auto add = [&](std::string name, uint64_t resident, uint64_t reserved) {
+    plan.regions.push_back({std::move(name), reserved, resident});
+  };
+  if (request.vision) {
+    const uint64_t weights = package.region_bytes(Region::kVision);
+    add("vision", weights, weights);
+    add("vision workspace", request.vision_workspace, request.vision_workspace);
+  }
+  if (request.audio) {
+    const uint64_t weights = package.region_bytes(Region::kAudio);
+    const bool streamed = request.audio_weights == AudioWeights::kStreamed;
+    add(streamed ? "audio (layers stay on storage)" : "audio", streamed ? embedder_bytes(package, "mm.a.") : weights,
+        weights);
+    add(streamed ? "audio workspace and layer buffers" : "audio workspace", request.audio_workspace,
+        request.audio_workspace);
+  }
+}
+
 }  // namespace
 
 uint64_t MemoryPlan::resident() const {
@@ -133,8 +160,7 @@ MemoryPlan plan_memory(const Package& package, const ModelConfig& config, const 
   const auto add = [&](std::string name, uint64_t resident, uint64_t reserved) {
     plan.regions.push_back({std::move(name), reserved, resident});
   };
-  if (request.vision) add("vision", package.region_bytes(Region::kVision), package.region_bytes(Region::kVision));
-  if (request.audio) add("audio", package.region_bytes(Region::kAudio), package.region_bytes(Region::kAudio));
+  add_towers(package, request, plan);
   const KvCacheOptions kv{.type = request.kv, .context = request.context, .max_chunk = request.chunk};
   add(fmt::format("K/V cache ({}, {} tokens)", kv_type_name(request.kv), request.context),
       KvCache::bytes_used(config.text, kv, request.context), KvCache::bytes_needed(config.text, kv));

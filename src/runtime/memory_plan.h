@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "kernels/attention.h"
+#include "model/audio/audio_encoder.h"
 #include "model/config.h"
 #include "model/size.h"
 #include "storage/package.h"
@@ -29,6 +30,9 @@ struct MemoryRequest {
   PleOptions ple;
   int threads = 1;
   bool vision = false, audio = false;  // modalities in use
+  AudioWeights audio_weights = AudioWeights::kResident;
+  // What encoding takes beyond the weights (Vision and Sound::workspace_bytes); of kStreamed with the layers it holds.
+  uint64_t vision_workspace = 0, audio_workspace = 0;
 };
 
 struct MemoryPlan {
@@ -39,8 +43,8 @@ struct MemoryPlan {
 };
 
 // Plan for a package: weights by group (attention, feed-forward, AltUp and LAuReL, per-layer projections, embedding and
-// head) counted by the pages that `size` touches, tokenizer, K/V, workspace, logits, PLE cache or resident table, towers,
-// program.
+// head) counted by the pages that `size` touches, tokenizer, K/V, workspace, logits, PLE cache or resident table, towers
+// with their workspaces, program.
 MemoryPlan plan_memory(const Package& package, const ModelConfig& config, const MemoryRequest& request);
 
 // kBudget when the plan does not fit `budget` bytes: the table and what would fit (smaller context, smaller size).

@@ -1,112 +1,150 @@
 #include "runtime/multimodal.h"
 
 #include <algorithm>
-#include <cmath>
-#include <optional>
-
-#include "model/multimodal_embedder.h"
 
 namespace nestling {
 namespace {
 
-// One of the two vocabularies beyond text: its ids, its placeholder, its embedder and the features still to be placed.
-struct Modality {
-  const char* name;
-  const char* prefix;  // of its tensors in the package
-  Region region;
-  int64_t vocab_offset = 0, vocab_size = 0, encoder_width = 0;
-  float eps = 1e-6f;
-  int64_t placeholder = 0;
-  float feature_scale = 1;  // pictures: sqrt(encoder width), as Gemma3nModel.get_image_features
-  std::span<const MediaFeatures> media;
-  size_t next_media = 0;
-  std::optional<MultimodalEmbedder> embedder;
+int64_t text_width(const Towers& towers) { return towers.context.config->text.hidden_size; }
 
-  bool has(int64_t id) const { return vocab_size > 0 && id >= vocab_offset && id < vocab_offset + vocab_size; }
+// Placeholders from `begin` on.
+size_t run_length(std::span<const int32_t> ids, size_t begin, int64_t placeholder) {
+  size_t end = begin;
+  while (end < ids.size() && ids[end] == placeholder) ++end;
+  return end - begin;
+}
+
+// Lengths of all runs of placeholders.
+std::vector<int64_t> runs_of(std::span<const int32_t> ids, int64_t placeholder) {
+  std::vector<int64_t> runs;
+  for (size_t t = 0; t < ids.size();) {
+    const size_t length = run_length(ids, t, placeholder);
+    if (length > 0) runs.push_back(static_cast<int64_t>(length));
+    t += std::max<size_t>(length, 1);
+  }
+  return runs;
+}
+
+// One modality's media while a prompt is joined.
+struct Source {
+  Modality& modality;
+  std::span<const EncodedMedia> media;
+  size_t next = 0;
 };
 
-Status load_embedder(Engine& engine, Modality& m, int64_t id) {
-  if (m.embedder) return {};
-  if (!engine.package().has_region(m.region))
-    return fail(ErrorCode::kModel, "token id {} belongs to the {} vocabulary; the model holds no {} part", id, m.name,
-                m.name);
-  NESTLING_TRY_VOID(engine.package().load_region(m.region));
-  NESTLING_TRY(m.embedder, MultimodalEmbedder::bind(engine.package(), m.prefix, m.vocab_size, m.encoder_width,
-                                                    engine.config().text.hidden_size, m.eps));
-  return {};
-}
+class Joiner {
+ public:
+  Joiner(Towers& towers, std::span<const int32_t> ids) : towers_(towers), ids_(ids) {}
 
-// The rows that replace a run of `count` placeholders.
-Result<std::vector<float>> soft_rows(Engine& engine, Modality& m, int64_t count, Taps* taps) {
-  if (m.next_media == m.media.size())
-    return fail(ErrorCode::kUsage, "the prompt has more {} placeholders than the {} {}s given", m.name, m.media.size(),
-                m.name);
-  const MediaFeatures& features = m.media[m.next_media++];
-  const int64_t D = engine.config().text.hidden_size;
-  const auto available = static_cast<int64_t>(features.rows.size()) / m.encoder_width;
-  if (available > count || (m.region == Region::kVision && available != count))
-    return fail(ErrorCode::kUsage, "{} {}: {} rows for {} placeholders", m.name, m.next_media, available, count);
-  std::vector<float> rows(static_cast<size_t>(count * D));
-  m.embedder->soft(engine.kernels(), engine.pool(), features.rows.data(), available, m.feature_scale, rows.data());
-  if (taps != nullptr) taps->record(std::string(m.name) + ".soft_tokens", {available, D}, rows.data());
-  if (m.region == Region::kVision) return rows;
-  std::vector<float> padding(static_cast<size_t>(D));
-  m.embedder->hard(engine.kernels(), engine.pool(), m.vocab_size - 1, padding.data());
-  for (int64_t i = 0; i < count; ++i)
-    if (i >= available || (!features.valid.empty() && !features.valid[static_cast<size_t>(i)]))
-      std::copy_n(padding.data(), D, rows.data() + i * D);
-  if (taps != nullptr) {
-    taps->record("audio.padding", {D}, padding.data());
-    taps->record("audio.filled", {count, D}, rows.data());
+  Status place_hard(Modality& modality, size_t at) {
+    NESTLING_TRY(const std::vector<float>* row, modality.hard(ids_[at]));
+    place(at, copy(*row)->data());
+    return {};
   }
-  return rows;
-}
+
+  Status place_soft(Source& source, size_t begin, size_t count) {
+    Modality& modality = source.modality;
+    if (source.next == source.media.size())
+      return fail(ErrorCode::kUsage, "the prompt has more {} placeholders than the {} {}s given", modality.name(),
+                  source.media.size(), modality.noun());
+    const EncodedMedia& medium = source.media[source.next++];
+    const bool picture = modality.region() == Region::kVision;
+    const auto rows = static_cast<size_t>(medium.count);
+    if (rows > count || (picture && rows != count))
+      return fail(ErrorCode::kUsage, "{} {}: {} rows for {} placeholders", modality.noun(), source.next, rows, count);
+    result_.storage.push_back(medium.rows);
+    for (size_t i = 0; i < rows; ++i)
+      place(begin + i, medium.rows->data() + i * static_cast<size_t>(text_width(towers_)));
+    if (rows < count) {
+      NESTLING_TRY(const std::vector<float>* padding, modality.hard(modality.padding_id()));
+      const float* row = copy(*padding)->data();
+      for (size_t i = rows; i < count; ++i) place(begin + i, row);
+    }
+    std::fill_n(result_.media_keys.begin() + static_cast<std::ptrdiff_t>(begin), count, medium.key);
+    return {};
+  }
+
+  MultimodalRows take() { return std::move(result_); }
+
+ private:
+  void place(size_t at, const float* row) {
+    result_.embeddings.resize(ids_.size(), nullptr);
+    result_.media_keys.resize(ids_.size(), 0);
+    result_.embeddings[at] = row;
+  }
+  const std::vector<float>* copy(const std::vector<float>& row) {
+    result_.storage.push_back(std::make_shared<std::vector<float>>(row));
+    return result_.storage.back().get();
+  }
+
+  Towers& towers_;
+  std::span<const int32_t> ids_;
+  MultimodalRows result_;
+};
 
 }  // namespace
 
-Result<MultimodalRows> embed_multimodal(Engine& engine, std::span<const int32_t> ids,
-                                        std::span<const MediaFeatures> images, std::span<const MediaFeatures> sounds,
-                                        Taps* taps) {
-  const ModelConfig& c = engine.config();
-  const int64_t D = c.text.hidden_size;
-  Modality modalities[2] = {{.name = "vision", .prefix = "mm.", .region = Region::kVision, .placeholder = c.ids.image,
-                             .media = images},
-                            {.name = "audio", .prefix = "mm.a.", .region = Region::kAudio, .placeholder = c.ids.audio,
-                             .media = sounds}};
-  const auto configure = [](Modality& m, const auto& section) {
-    if (!section) return;
-    m.vocab_offset = section->vocab_offset, m.vocab_size = section->vocab_size;
-    m.encoder_width = section->hidden_size, m.eps = section->rms_norm_eps;
-  };
-  configure(modalities[0], c.vision);
-  configure(modalities[1], c.audio);
-  modalities[0].feature_scale = std::sqrt(static_cast<float>(modalities[0].encoder_width));
-
-  MultimodalRows result;
+Result<MultimodalRows> join_media(Towers& towers, std::span<const int32_t> ids, std::span<const EncodedMedia> images,
+                                  std::span<const EncodedMedia> sounds) {
+  Source sources[] = {{towers.vision.modality(), images}, {towers.sound.modality(), sounds}};
+  Joiner joiner(towers, ids);
   for (size_t t = 0; t < ids.size();) {
-    const auto found = std::ranges::find_if(modalities, [&](const Modality& m) { return m.has(ids[t]); });
-    if (found == std::end(modalities)) {
+    const auto found = std::ranges::find_if(sources, [&](const Source& s) { return s.modality.has(ids[t]); });
+    if (found == std::end(sources)) {
       ++t;
       continue;
     }
-    NESTLING_TRY_VOID(load_embedder(engine, *found, ids[t]));
-    result.embeddings.resize(ids.size(), nullptr);
-    if (ids[t] != found->placeholder) {
-      result.storage.emplace_back(static_cast<size_t>(D));
-      found->embedder->hard(engine.kernels(), engine.pool(), ids[t] - found->vocab_offset, result.storage.back().data());
-      result.embeddings[t++] = result.storage.back().data();
-      continue;
-    }
-    size_t end = t;
-    while (end < ids.size() && ids[end] == found->placeholder) ++end;
-    NESTLING_TRY(result.storage.emplace_back(), soft_rows(engine, *found, static_cast<int64_t>(end - t), taps));
-    for (int64_t i = 0; t < end; ++t, ++i) result.embeddings[t] = result.storage.back().data() + i * D;
+    NESTLING_TRY_VOID(found->modality.require(fmt::format("token id {}", ids[t])));
+    const size_t run = run_length(ids, t, found->modality.placeholder());
+    NESTLING_TRY_VOID(run > 0 ? joiner.place_soft(*found, t, run) : joiner.place_hard(found->modality, t));
+    t += std::max<size_t>(run, 1);
   }
-  for (const Modality& m : modalities)
-    if (m.next_media < m.media.size())
-      return fail(ErrorCode::kUsage, "{} {}s were given; the prompt has placeholders for {}", m.media.size(), m.name,
-                  m.next_media);
-  return result;
+  for (const Source& s : sources)
+    if (s.next < s.media.size())
+      return fail(ErrorCode::kUsage, "{} {}s were given; the prompt has placeholders for {}", s.media.size(),
+                  s.modality.noun(), s.next);
+  return joiner.take();
+}
+
+Result<EncodedMedia> soft_tokens(Modality& modality, const MediaFeatures& features, int64_t count, Taps* taps) {
+  NESTLING_TRY(std::vector<float> rows, modality.soft(features.rows));
+  const int64_t available = static_cast<int64_t>(features.rows.size()) / modality.encoder_width();
+  const int64_t D = available > 0 ? static_cast<int64_t>(rows.size()) / available : 0;
+  if (taps != nullptr && available > 0)
+    taps->record(std::string(modality.name()) + ".soft_tokens", {available, D}, rows.data());
+  if (modality.region() == Region::kAudio) {
+    NESTLING_TRY(const std::vector<float>* padding, modality.hard(modality.padding_id()));
+    const auto width = static_cast<int64_t>(padding->size());
+    for (int64_t i = 0; i < available; ++i)
+      if (!features.valid.empty() && !features.valid[static_cast<size_t>(i)])
+        std::ranges::copy(*padding, rows.begin() + i * width);
+    for (int64_t i = available; i < count; ++i) rows.insert(rows.end(), padding->begin(), padding->end());
+    if (taps != nullptr) {
+      taps->record("audio.padding", {width}, padding->data(), 1);
+      taps->record("audio.filled", {static_cast<int64_t>(rows.size()) / width, width}, rows.data());
+    }
+  }
+  return EncodedMedia{.rows = std::make_shared<const std::vector<float>>(std::move(rows)),
+                      .count = std::max(available, modality.region() == Region::kAudio ? count : 0)};
+}
+
+Result<MultimodalRows> embed_multimodal(Towers& towers, std::span<const int32_t> ids,
+                                        std::span<const MediaFeatures> images, std::span<const MediaFeatures> sounds,
+                                        Taps* taps) {
+  std::vector<EncodedMedia> encoded[2];
+  const std::span<const MediaFeatures> given[] = {images, sounds};
+  Modality* const modalities[] = {&towers.vision.modality(), &towers.sound.modality()};
+  for (size_t m = 0; m < 2; ++m) {
+    if (given[m].empty()) continue;
+    NESTLING_TRY_VOID(modalities[m]->require(modalities[m]->noun()));
+    const std::vector<int64_t> runs = runs_of(ids, modalities[m]->placeholder());
+    for (size_t i = 0; i < given[m].size(); ++i) {
+      NESTLING_TRY(EncodedMedia medium,
+                   soft_tokens(*modalities[m], given[m][i], i < runs.size() ? runs[i] : 0, taps));
+      encoded[m].push_back(std::move(medium));
+    }
+  }
+  return join_media(towers, ids, encoded[0], encoded[1]);
 }
 
 }  // namespace nestling

@@ -4,6 +4,26 @@
 
 namespace nestling {
 
+void PromptInput::append(PromptInput next) {
+  const size_t total = ids.size() + next.ids.size();
+  ids.insert(ids.end(), next.ids.begin(), next.ids.end());
+  const auto extend = [total](auto& mine, auto& theirs) {
+    if (mine.empty() && theirs.empty()) return;
+    mine.resize(total - (theirs.empty() ? 0 : theirs.size()));
+    mine.insert(mine.end(), theirs.begin(), theirs.end());
+    mine.resize(total);
+  };
+  extend(embeddings, next.embeddings);
+  extend(media_keys, next.media_keys);
+  storage.insert(storage.end(), next.storage.begin(), next.storage.end());
+}
+
+void PromptInput::truncate(size_t count) {
+  ids.resize(std::min(count, ids.size()));
+  if (embeddings.size() > count) embeddings.resize(count);
+  if (media_keys.size() > count) media_keys.resize(count);
+}
+
 Session::Session(Engine& engine)
     : engine_(engine),
       kv_(std::make_unique<KvCache>(engine.config().text, KvCacheOptions{.type = *engine.options().kv,

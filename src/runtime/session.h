@@ -17,12 +17,18 @@
 namespace nestling {
 
 // A prompt as the model reads it. `embeddings`: empty, or one pointer per id: the row [D] that replaces the token's
-// embedding (soft tokens of pictures and sound), null elsewhere; `media_keys`: one number per id that tells two such rows
-// apart (0 for text), so that a cached prefix is only reused for the same media.
+// embedding (soft tokens of pictures and sound), null elsewhere; `media_keys`: empty, or one number per id that tells two
+// such rows apart (0 for text), so that a cached prefix is only reused for the same media. An id with a key and no row
+// can only be reused: its picture or sound is gone.
 struct PromptInput {
   std::vector<int32_t> ids;
   std::vector<const float*> embeddings;
   std::vector<uint64_t> media_keys;
+  std::vector<std::shared_ptr<const std::vector<float>>> storage;  // keeps the rows alive
+
+  // Makes this prompt go on with `next`.
+  void append(PromptInput next);
+  void truncate(size_t count);  // to the first `count` ids
 };
 
 struct GenerateRequest {
@@ -72,6 +78,8 @@ class Session {
 
  private:
   Status check_prompt(std::span<const int32_t> ids) const;
+  // kUsage: a medium that has to be read again has no rows.
+  Status check_media(const PromptInput& prompt) const;
   // Keeps the longest prefix of `prompt` whose K/V are held and valid for `size` (at least one token is left to run).
   void reuse_prefix(const PromptInput& prompt, const ModelSize& size, std::vector<std::string>& limits);
   // Runs what is missing of the prompt; returns the final hidden state [D] of its last token, or null when cancelled.

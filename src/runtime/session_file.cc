@@ -7,7 +7,7 @@
 namespace nestling {
 namespace {
 
-constexpr uint64_t kSessionVersion = 1;
+constexpr uint64_t kSessionVersion = 2;
 constexpr uint32_t kGgmlI8 = 24;
 
 std::string tensor_name(size_t owner) { return fmt::format("kv.{}", owner); }

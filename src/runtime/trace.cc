@@ -74,19 +74,67 @@ void TraceRecorder::record(const std::string& name, const std::vector<int64_t>& 
   for (size_t i = 1; i < shape.size(); ++i) inner *= shape[i];
   for (int64_t i = 0; i < shape[0]; ++i)
     tensor.floats.insert(tensor.floats.end(), data + i * outer_stride, data + i * outer_stride + inner);
+  keep(std::move(tensor));
+}
+
+void TraceRecorder::keep(TraceTensor tensor) {
+  if (const int times = ++times_[tensor.name]; times > 1) tensor.name += fmt::format("@{}", times);
   tensors_.push_back(std::move(tensor));
 }
 
 void TraceRecorder::record_integers(const std::string& name, std::vector<int64_t> values) {
   if (!wants(name)) return;
   const auto n = static_cast<int64_t>(values.size());
-  tensors_.push_back({.name = name, .shape = {n}, .floats = {}, .integers = std::move(values)});
+  keep({.name = name, .shape = {n}, .floats = {}, .integers = std::move(values)});
+}
+
+Result<TraceFeatures> trace_media(Towers& towers, const TraceMedia& media, TraceRecorder& recorder) {
+  TraceFeatures features;
+  for (const TraceMedia::Picture& picture : media.pictures) {
+    NESTLING_TRY_VOID(towers.vision.modality().require("picture"));
+    NESTLING_TRY(std::vector<float> rows, towers.vision.encode(picture.pixels, picture.size, &recorder));
+    features.images.push_back({.rows = std::move(rows), .valid = {}});
+  }
+  std::vector<LogMel> mels;
+  for (const std::vector<float>& samples : media.waveforms) mels.push_back(towers.sound.front_end().extract(samples));
+  mels.insert(mels.end(), media.mels.begin(), media.mels.end());
+  for (const LogMel& mel : mels) {
+    NESTLING_TRY_VOID(towers.sound.modality().require("sound"));
+    NESTLING_TRY_VOID(towers.sound.load(AudioWeights::kResident));
+    recorder.record("mel.log_mel", {mel.frames, towers.sound.front_end().bins()}, mel.values.data());
+    recorder.record_integers("mel.mask", {mel.mask.begin(), mel.mask.end()});
+    MediaFeatures sound;
+    NESTLING_TRY(sound.rows, towers.sound.encode(mel, sound.valid, &recorder));
+    recorder.record_integers("audio.reduced_mask", {sound.valid.begin(), sound.valid.end()});
+    features.sounds.push_back(std::move(sound));
+  }
+  return features;
+}
+
+Status trace_soft_tokens(Towers& towers, const TraceFeatures& features, TraceRecorder& recorder) {
+  for (const MediaFeatures& image : features.images)
+    NESTLING_TRY_VOID(soft_tokens(towers.vision.modality(), image, 0, &recorder));
+  for (const MediaFeatures& sound : features.sounds)
+    NESTLING_TRY_VOID(soft_tokens(towers.sound.modality(), sound,
+                                  towers.context.config->audio_soft_tokens_per_image, &recorder));
+  return {};
+}
+
+// Picks over all ids may be of a multimodal vocabulary: such an id is a hard token, even a placeholder. Null for others.
+static Result<const float*> generated_row(Towers& towers, int32_t id) {
+  for (Modality* modality : {&towers.vision.modality(), &towers.sound.modality()}) {
+    if (!modality->exists() || !modality->has(id)) continue;
+    NESTLING_TRY(const std::vector<float>* row, modality->hard(id));
+    return row->data();
+  }
+  return nullptr;
 }
 
 Status trace_text(Engine& engine, const TraceRequest& request, TraceRecorder& recorder) {
   NESTLING_TRY_VOID(check(engine, request));
   NESTLING_TRY(const MultimodalRows rows,
-               embed_multimodal(engine, request.ids, request.images, request.sounds, &recorder));
+               embed_multimodal(engine.towers(), request.ids, request.media.images, request.media.sounds,
+                                &recorder));
   const int64_t V = engine.config().text.vocab_size, T = static_cast<int64_t>(request.ids.size());
   const int64_t wanted = request.all_logits ? T : 1;
   Tracer tracer(engine, request.size);
@@ -102,7 +150,8 @@ Status trace_text(Engine& engine, const TraceRequest& request, TraceRecorder& re
       const auto row = std::span(step_logits).last(static_cast<size_t>(V));
       const auto id = static_cast<int32_t>(std::ranges::max_element(row) - row.begin());
       generated.push_back(id);
-      NESTLING_TRY(const std::vector<float> next, tracer.run({&id, 1}, {}, 1, nullptr));
+      NESTLING_TRY(const float* row_of_id, generated_row(engine.towers(), id));
+      NESTLING_TRY(const std::vector<float> next, tracer.run({&id, 1}, {&row_of_id, 1}, 1, nullptr));
       step_logits.insert(step_logits.end(), next.begin(), next.end());
     }
     recorder.record_integers("generated_ids", std::move(generated));

@@ -10,12 +10,13 @@ import time
 import unittest
 
 from harness import PATIENCE, PROGRAM, CliTest, files_below
+from media_files import png, wav
 
 CHAT = ("chat", "-m", "nano", "--temp", "0")
 STATS = re.compile(r"prompt +(\d+) tokens: (\d+) from the cache, (\d+) new")
 
 
-class PipeTest(CliTest):
+class ChatTest(CliTest):
     def chat(self, *lines, args=(), status=0):
         """Stdout and stderr of a chat with these lines."""
         done = self.run_program(*CHAT, *args, stdin="\n".join(lines) + "\n")
@@ -25,6 +26,8 @@ class PipeTest(CliTest):
     def stats(self, text):
         return [tuple(map(int, found)) for found in STATS.findall(text)]
 
+
+class PipeTest(ChatTest):
     def test_a_second_turn_reads_only_what_is_new(self):
         answers, notes = self.chat("My name is Anna.", "/stats", "What is my name?", "/stats")
         self.assertEqual(len(answers.splitlines()), 2)
@@ -83,8 +86,9 @@ class PipeTest(CliTest):
             self.assertIn(text, notes)
         self.assertIn("/frob", self.chat("/frob", status=2)[1])
         self.assertIn("e2b", self.chat("/size e9", status=2)[1])
-        self.assertIn("vision", self.chat("/image x.png", status=3)[1])
-        self.assertIn("audio", self.chat("/audio x.wav", status=3)[1])
+        self.assertIn("x.png", self.chat("/image x.png", status=1)[1])
+        self.assertIn("x.wav", self.chat("/audio x.wav", status=1)[1])
+        self.assertIn("standard input", self.chat("/audio -", status=2)[1])
         self.assertIn("/image", self.chat("/image", status=2)[1])
 
     def test_clear_forgets(self):
@@ -123,6 +127,52 @@ class PipeTest(CliTest):
         with self.started(*CHAT, stdin=-1) as process:
             process.send_signal(signal.SIGINT)
             self.assertEqual(process.wait(), 130)
+
+
+class MediaTest(ChatTest):
+    """Pictures and sounds in a chat."""
+
+    def setUp(self):
+        super().setUp()
+        png(self.directory / "a.png", 64, 64)
+        png(self.directory / "b.png", 64, 64, lambda x, y: (255 - x, 0, y))
+        wav(self.directory / "a.wav", 1.0)
+
+    def test_a_second_question_reads_only_what_is_new(self):
+        _, notes = self.chat("/image a.png", "What is it?", "/stats", "Is it large?", "/stats")
+        self.assertIn("a.png: 64 x 64 pixels, 256 tokens", notes)
+        (first, cached_first, _), (_, cached_second, _) = self.stats(notes)
+        self.assertGreater(first, 256)
+        self.assertEqual(cached_first, 0)
+        self.assertGreaterEqual(cached_second, first)
+        self.assertIn("1 from the cache", notes)  # encoded when it was shown
+
+    def test_it_is_what_run_says(self):
+        answers, _ = self.chat("/image a.png", "/audio a.wav", "What is it?")
+        self.assertEqual(answers, self.succeed("run", "-m", "nano", "--temp", "0", "--image", "a.png", "--audio", "a.wav",
+                                               "-p", "What is it?"))
+
+    def test_sessions_hold_what_was_seen(self):
+        whole, notes = self.chat("/image a.png", "What is it?", "Is it large?", "/image b.png", "And this?", "/stats")
+        first, _ = self.chat("/image a.png", "What is it?", args=("--session", "s"))
+        (self.directory / "a.png").unlink()
+        rest, resumed = self.chat("Is it large?", "/image b.png", "And this?", "/stats", args=("--session", "s"))
+        self.assertEqual(first + rest, whole)
+        self.assertEqual(self.stats(resumed), self.stats(notes))
+
+    def test_another_size_reads_pictures_again(self):
+        answers, notes = self.chat("/image a.png", "What is it?", "/size e2b", "Is it large?", "/stats")
+        self.assertEqual(len(answers.splitlines()), 2)
+        self.assertIn("read again", notes)
+        self.assertEqual(self.stats(notes)[0][1], 0)
+        # A saved session has no pictures to read again.
+        self.chat("/image a.png", "What is it?", args=("--session", "s"))
+        self.assertIn("saved session", self.chat("Is it large?", args=("--session", "s", "--size", "e2b"), status=2)[1])
+
+    def test_files_that_cannot_be_read(self):
+        (self.directory / "text.png").write_text("no picture")
+        self.assertIn("text.png", self.chat("/image text.png", status=1)[1])
+        self.assertIn("a.wav", self.chat("/image a.wav", status=1)[1])
 
 
 class Terminal:
@@ -238,9 +288,28 @@ class TerminalTest(CliTest):
     def test_an_error_does_not_end_the_chat(self):
         terminal = self.chat()
         terminal.type("/image x.png\n")
-        terminal.expect("vision")
+        terminal.expect("x.png: No such file")
         terminal.expect_prompt()
         terminal.type("/quit\n")
+        self.assertEqual(terminal.status(), 0)
+
+    def test_names_of_files_are_completed(self):
+        png(self.directory / "picture one.png", 8, 8)
+        (self.directory / "sub").mkdir()
+        png(self.directory / "sub" / "x1.png", 8, 8)
+        png(self.directory / "sub" / "x2.png", 8, 8)
+        terminal = self.chat()
+        terminal.type("/image pic\t\n")
+        terminal.expect("picture one.png: 8 x 8 pixels")
+        terminal.expect_prompt()
+        terminal.type("/image su\t")
+        terminal.expect("b/")  # only what is new is drawn
+        terminal.type("x\t")
+        terminal.expect("x1.png  x2.png")
+        terminal.type("2\t\n")
+        terminal.expect("sub/x2.png: 8 x 8 pixels")
+        terminal.expect_prompt()
+        terminal.type("\x04")
         self.assertEqual(terminal.status(), 0)
 
     def test_ctrl_c_stops_an_answer_and_then_the_chat(self):

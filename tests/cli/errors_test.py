@@ -8,14 +8,14 @@ import struct
 import subprocess
 import unittest
 
-from harness import PROGRAM, CliTest, NANO, files_below, safetensors_header
+from harness import PROGRAM, ROOT, CliTest, NANO, files_below, safetensors_header
 
 HI = ("-p", "Hello!")
 
 
 class UsageTest(CliTest):
     def test_help_and_version(self):
-        for command in ("run", "chat", "import", "inspect", "export", "tokenize", "score", "trace", "bench"):
+        for command in ("run", "chat", "transcribe", "import", "inspect", "export", "tokenize", "score", "trace", "bench"):
             self.assertIn(f"nestling {command}", self.succeed(command, "--help"))
             self.assertIn("NESTLING_", self.succeed(command, "--help"))
         self.assertRegex(self.succeed("--version"), r"^nestling \d+\.\d+\.\d+\n$")
@@ -42,8 +42,8 @@ class UsageTest(CliTest):
                                   ("--temp", "nan", '"nan"'), ("--temp", "inf", '"inf"'), ("--top-k", "-1", '"-1"'),
                                   ("--top-p", "1.1", "0 to 1"), ("--min-p", "2", "0 to 1"), ("--seed", "-1", '"-1"'),
                                   ("--memory", "-1G", '"-1G"'), ("--memory", "5Q", '"5Q"'), ("--ple-cache", "x", '"x"'),
-                                  ("--image-size", "300", "256, 512, 768"), ("--audio-tokens", "0", "1 to 188"),
-                                  ("--audio-limit", "31", "0 to 30")):
+                                  ("--image-size", "300", "256, 512, 768"), ("--audio-tokens", "188", "exact, pad188"),
+                                  ("--audio-limit", "0", "5400"), ("--audio-limit", "5401", "5400")):
             with self.subTest(flag=flag, value=value):
                 self.refused(2, "run", "-m", "nano", *HI, flag, value, says=says)
 
@@ -74,11 +74,15 @@ class UsageTest(CliTest):
         self.refused(2, "tokenize", "-m", "nano", says="--ids")
 
     def test_media_the_model_cannot_read(self):
-        for flag, tower in (("--image", "vision"), ("--audio", "audio")):
-            self.refused(3, "run", "-m", "nano", *HI, flag, "x.bin", says=[tower, "x.bin"])
+        model = ROOT / "tests" / "data" / "goldens" / "text_small"  # holds the text model alone
+        for name in ("a.wav", "b.png"):
+            (self.directory / name).write_bytes(b"x")
+        for flag, name, tower in (("--image", "b.png", "vision"), ("--audio", "a.wav", "audio")):
+            self.refused(3, "run", "-m", model, *HI, flag, name, says=[tower, name])
         # In the order of the command line.
-        self.refused(3, "run", "-m", "nano", "--audio", "a.wav", *HI, "--image", "b.png", says="a.wav")
-        self.refused(3, "run", "-m", "nano", "--image", "b.png", *HI, "--audio", "a.wav", says="b.png")
+        self.refused(3, "run", "-m", model, "--audio", "a.wav", *HI, "--image", "b.png", says="a.wav")
+        self.refused(3, "run", "-m", model, "--image", "b.png", *HI, "--audio", "a.wav", says="b.png")
+        self.refused(3, "inspect", model, "--modalities", "vision", says="vision")
 
     def test_memory_budget(self):
         error = self.refused(4, "run", "-m", "nano", *HI, "--memory", "30M", says="30.0 MB")

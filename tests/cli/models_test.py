@@ -6,6 +6,7 @@ import signal
 import unittest
 
 from harness import NANO, CliTest, files_below, safetensors_header
+from media_files import mel_frames, png, sound_tokens, wav
 
 
 class ImportTest(CliTest):
@@ -194,6 +195,42 @@ class TextTest(CliTest):
 
 
 class TraceAndBenchTest(CliTest):
+    def test_trace_of_towers_alone(self):
+        png(self.directory / "a.png", 300, 200)
+        wav(self.directory / "a.wav", 1.0)
+        self.succeed("trace", "nano", "--image", "a.png", "--image", "a.png", "-o", "v.safetensors")
+        vision, _ = safetensors_header(self.directory / "v.safetensors")
+        for name in ("vision.stem", "vision.stages.3", "vision.msfa", "vision.soft_tokens", "vision.soft_tokens@2"):
+            self.assertIn(name, vision)
+        self.assertEqual(vision["vision.encoder_out"]["shape"][0], 256)
+        self.assertFalse(any(name.startswith(("audio.", "layers.", "input.")) for name in vision), vision)
+        self.succeed("trace", "nano", "--audio", "a.wav", "-o", "a.safetensors")
+        audio, _ = safetensors_header(self.directory / "a.safetensors")
+        self.assertEqual(audio["mel.log_mel"]["shape"], [mel_frames(16000), 128])
+        self.assertEqual(audio["audio.soft_tokens"]["shape"][0], sound_tokens(16000))
+        self.assertEqual(audio["mel.mask"]["dtype"], "I64")
+        for name in ("audio.sscp", "audio.conformer.0", "audio.reduced_mask", "audio.padding", "audio.filled"):
+            self.assertIn(name, audio)
+        # The mel of one trace is the input of another.
+        self.succeed("trace", "nano", "--mel", "a.safetensors", "--only", "audio.*", "-o", "b.safetensors")
+        again, _ = safetensors_header(self.directory / "b.safetensors")
+        self.assertEqual(again["audio.filled"], {**again["audio.filled"], **{"shape": audio["audio.filled"]["shape"]}})
+
+    def test_trace_of_a_prompt_with_media(self):
+        png(self.directory / "a.png", 256, 256)
+        wav(self.directory / "a.wav", 0.5)
+        self.succeed("trace", "nano", "--audio", "a.wav", "-p", "What?", "--image", "a.png", "-o", "t.safetensors")
+        header, _ = safetensors_header(self.directory / "t.safetensors")
+        tokens = header["input.ids"]["shape"][0]
+        self.assertGreater(tokens, 256 + sound_tokens(8000))
+        self.assertEqual(header["logits"]["shape"][0], tokens)
+        for name in ("vision.soft_tokens", "audio.filled", "inputs_embeds"):
+            self.assertIn(name, header)
+        self.refused(2, "trace", "nano", "-o", "u.safetensors", says="--image")
+        self.refused(2, "trace", "nano", "--ids", "2", "-p", "x", "-o", "u.safetensors", says="--ids")
+        self.refused(1, "trace", "nano", "--image", "a.wav", "-o", "u.safetensors", says="a.wav")
+        self.refused(2, "trace", "nano", "--pixels", "t.safetensors", "-o", "u.safetensors", says="pixel_values")
+
     def test_trace(self):
         self.succeed("trace", "nano", "--ids", "2,100,200", "--generate", "2", "-o", "t.safetensors")
         header, _ = safetensors_header(self.directory / "t.safetensors")

@@ -1,12 +1,15 @@
 // The memory plan against reality, and parameters that are loaded only when used. Each measurement runs in a child process
 // of its own: resident memory of a process never falls back by itself.
+#include <algorithm>
 #include <functional>
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "importing/plan_parts.h"
 #include "importing/synthetic.h"
+#include "model/audio_tensors.h"
 #include "model/tensor_names.h"
 #include "runtime/multimodal.h"
 #include "runtime/session.h"
@@ -161,7 +164,7 @@ TEST_F(MemoryTest, TextAloneLoadsNoOtherRegion) {
   EXPECT_FALSE(engine->package().is_loaded(Region::kVision));
   EXPECT_FALSE(engine->package().is_loaded(Region::kAudio));
   const std::vector<int32_t> ids = {5, static_cast<int32_t>(engine->config().vision->vocab_offset), 7};
-  value_or_fail(embed_multimodal(*engine, ids, {}, {}));
+  value_or_fail(embed_multimodal(engine->towers(), ids, {}, {}));
   EXPECT_TRUE(engine->package().is_loaded(Region::kVision));
   EXPECT_FALSE(engine->package().is_loaded(Region::kAudio));
   engine->release_modalities();
@@ -174,6 +177,12 @@ std::filesystem::path write_empty_package(const TemporaryPath& target, const Mod
   std::vector<PackageTensor> tensors;
   for (const TextTensor& t : text_tensors(config.text))
     tensors.push_back(stored_text_tensor(t, config.text, import, config.text.vocab_size_per_layer_input));
+  if (config.audio) {
+    for (const TowerTensor& t : audio_tensors(*config.audio))
+      tensors.push_back(stored_tower_tensor(t, Region::kAudio, import));
+    for (PackageTensor& t : stored_embedder(import, audio_embedder(config))) tensors.push_back(std::move(t));
+  }
+  std::ranges::stable_sort(tensors, {}, &PackageTensor::region);
   PackageWriter writer = value_or_fail(
       PackageWriter::create(target.path(), {.config_json = config_to_json(config), .source = "", .cache_key = "",
                                             .tokenizer = ""}, tensors));
@@ -204,6 +213,42 @@ TEST(MemoryPlan, E4bAtE2bNeedsWhatE2bNeeds) {
     EXPECT_NEAR(at_e2b, own, 0.03 * own);
     EXPECT_GT(static_cast<double>(planned_weights(large, e4b, full_size(e4b.text))), 1.5 * own);
   }
+}
+
+// Audio layers stay on storage where the budget has no room for them, and only there.
+TEST(MemoryBudget, E2bHearsWithin2GB) {
+  const ImportOptions import{.weights = WeightType::kQ4, .head = {}, .ple = {}};
+  const ModelConfig config = value_or_fail(synthetic_model("e2b", import, {.audio = true})).config;
+  const TemporaryPath file(".nest");
+  write_empty_package(file, config, import);
+  EngineOptions options;
+  options.threads = 2;
+  options.sounds = true;
+  const auto roomy = value_or_fail(Engine::open(file.path(), options));
+  EXPECT_EQ(roomy->towers().sound.weights(), AudioWeights::kResident);
+  EXPECT_TRUE(roomy->notes().empty() || roomy->notes().front().find("audio layers") == std::string::npos);
+  EXPECT_GT(roomy->plan().resident(), 2'000'000'000u);
+
+  options.memory_budget = 2'000'000'000;
+  const auto tight = value_or_fail(Engine::open(file.path(), options));
+  EXPECT_EQ(tight->towers().sound.weights(), AudioWeights::kStreamed);
+  EXPECT_LE(tight->plan().resident(), *options.memory_budget);
+  ASSERT_FALSE(tight->notes().empty());
+  EXPECT_NE(tight->notes().front().find("audio layers"), std::string::npos) << tight->notes().front();
+  fmt::print("[ MEASURED ] E2B with sound: {:.0f} MB planned, {:.0f} MB with the layers on storage\n",
+             roomy->plan().resident() / 1e6, tight->plan().resident() / 1e6);
+
+  // The same when the first sound comes as a surprise.
+  options.sounds = false;
+  const auto later = value_or_fail(Engine::open(file.path(), options));
+  EXPECT_FALSE(later->towers().sound.is_loaded());
+  ok_or_fail(later->load_sound());
+  EXPECT_EQ(later->towers().sound.weights(), AudioWeights::kStreamed);
+  EXPECT_EQ(later->plan().resident(), tight->plan().resident());
+
+  options.memory_budget = later->plan().resident() - 100'000'000;
+  options.sounds = true;
+  EXPECT_EQ(Engine::open(file.path(), options).error().code, ErrorCode::kBudget);
 }
 
 TEST(MemoryBudget, RefusesWithTheTableAndWhatWouldFit) {
