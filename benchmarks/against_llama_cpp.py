@@ -5,9 +5,10 @@
 
 benchmarks/llama_cpp_engine.py says how to install llama.cpp. A round is one process of each, every other round in the
 other order: start to first token with nothing of the model in the page cache, prompts, decoding after some depths, peak
-memory. Each figure of a round is one run; the medians of the rounds count, and so do the medians of their ratios, because
-a shared machine differs by more between two minutes than many an improvement. The model is written once: a package in
-Nestling's cache and a GGUF with exactly its weights (but for a q6 head, which Q6_K rounds) under build/against-llama-cpp.
+memory. Each figure of a round is one run; the medians of the rounds count, and so do the medians of their ratios,
+because a shared machine differs by more between two minutes than many an improvement. On a busy machine they mean
+nothing. The model is a package in Nestling's cache, and a GGUF with exactly its weights (but for a q6 head, which Q6_K
+rounds) that is written anew under build/against-llama-cpp.
 
 llama.cpp decodes ids that are given, without choosing any; Nestling samples as its users do. Both keep 16-bit keys and
 values and take the same number of threads; everything else is each program's default.
@@ -30,6 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "against-llama-cpp"
 START_PROMPT = 512  # tokens; what nestling bench takes
 LOWER_IS_BETTER = ("s", "MB")
+BUSY = 1.5  # load per core; the runs themselves leave 1
 
 
 def arguments():
@@ -132,9 +134,8 @@ def run_nestling(options):
 def export(options):
     WORK.mkdir(parents=True, exist_ok=True)
     file = WORK / f"{options.size}-q4-{options.head}-{options.ple}.gguf"
-    if not file.exists():
-        subprocess.run([options.program, "export", "--synthetic", options.size, "--format", "gguf", "-o", file,
-                        *weight_flags(options)], check=True, stdout=sys.stderr)
+    subprocess.run([options.program, "export", "--synthetic", options.size, "--format", "gguf", "-o", file,
+                    *weight_flags(options)], check=True, stdout=sys.stderr)
     return file
 
 
@@ -169,6 +170,8 @@ def one_round(options, gguf_file, number):
     found = {}
     for name in ("nestling", "llama.cpp") if number % 2 == 0 else ("llama.cpp", "nestling"):
         load = os.getloadavg()[0]
+        if load > BUSY * os.cpu_count():
+            print(f"warning: load {load:.1f} before {name}: the machine is busy", file=sys.stderr)
         if name == "nestling":
             found[name], found["machine"] = run_nestling(options)
         else:
@@ -190,8 +193,8 @@ def main():
     options.program = options.program.resolve()
     gguf_file = export(options)
     rounds = [one_round(options, gguf_file, number) for number in range(options.rounds)]
-    report = {"size": options.size, "weights": f"q4, head {options.head}, PLE {options.ple}", "threads": options.threads,
-              "context": options.context, "gen_tokens": options.gen_tokens,
+    report = {"size": options.size, "weights": f"q4, head {options.head}, PLE {options.ple}",
+              "threads": options.threads, "context": options.context, "gen_tokens": options.gen_tokens,
               "llama_cpp_python": importlib.metadata.version("llama-cpp-python"), "system": platform.platform(),
               "gguf_bytes": gguf_file.stat().st_size, "summary": summary(rounds), "rounds": rounds}
     print(table(report["summary"]))

@@ -29,8 +29,8 @@ def panel(report, top):
                      f'fill="{COLOUR}"/>')
         parts.append(f'<line x1="{LEFT + row["least"] * SCALE:.1f}" x2="{LEFT + row["most"] * SCALE:.1f}" '
                      f'y1="{middle}" y2="{middle}" stroke="black"/>')
-        parts.append(text(LEFT + max(row["times_better"], row["most"]) * SCALE + 6, y + 14,
-                          f"{row['times_better']:.2f} x  ({row['nestling']:.4g} / {row['llama.cpp']:.4g} {row['unit']})"))
+        figures = f"({row['nestling']:.4g} / {row['llama.cpp']:.4g} {row['unit']})"
+        parts.append(text(LEFT + row["most"] * SCALE + 6, y + 14, f"{row['times_better']:.2f} x  {figures}"))
         y += ROW
     # llama.cpp itself
     parts.append(f'<line x1="{LEFT + SCALE}" x2="{LEFT + SCALE}" y1="{top + 22}" y2="{y}" stroke="#a87844" '
@@ -43,7 +43,8 @@ def main():
         sys.exit(__doc__)
     reports = [json.loads(pathlib.Path(path).read_text()) for path in sys.argv[1:-1]]
     widest = max(row["most"] for report in reports for row in report["summary"])
-    parts, top = [text(10, 18, "How many times better Nestling is than llama.cpp (dashed line: as good)", weight="bold")], 26
+    title = "How many times better Nestling is than llama.cpp (dashed line: as good)"
+    parts, top = [text(10, 18, title, weight="bold")], 26
     for report in reports:
         drawn, top = panel(report, top)
         parts += drawn

@@ -7,7 +7,6 @@ examples=$(dirname "$0")/../models/nano/examples
 show() { printf '\n$ nestling%s\n' "$(printf ' %q' "$@")"; "$nestling" "$@"; echo; }
 show run -m nano -p "What is 15 + 7?" --temp 0
 show run -m nano -p "What is 15 + 7?" --temp 0 --size e2b
-for picture in "$examples"/*.png; do show run -m nano --image "$picture" -p "What is in the picture?" --temp 0; done
-for sound in "$examples"/*.ogg "$examples"/*.flac; do
-  [ -e "$sound" ] && show transcribe -m nano "$sound" --language English
-done
+show run -m nano --image "$examples/shapes.png" -p "How many shapes are there?" --temp 0
+show run -m nano --image "$examples/shapes.png" -p "What colour is the heart?" --temp 0
+show transcribe -m nano "$examples/speech.ogg" --language English

@@ -38,7 +38,8 @@ Status check_options(const ExportCommand& command) {
   if (!command.synthetic.empty() || command.weights.given())
     return fail(ErrorCode::kUsage, "--synthetic, --weights, --head-weights and --ple-weights need --format gguf; a "
                 "checkpoint keeps the number types of its source");
-  if (command.size.empty()) return fail(ErrorCode::kUsage, "--size is needed: e2b ... e4b, or per layer a width or skip");
+  if (command.size.empty())
+    return fail(ErrorCode::kUsage, "--size is needed: e2b ... e4b, or per layer a width or skip");
   return {};
 }
 
@@ -97,7 +98,8 @@ Status export_gguf_file(const ExportCommand& command) {
                parse_size(command.size.empty() ? "full" : command.size, config.text, kQuantBlock));
   NESTLING_TRY(const GgufTokenizer tokenizer, gguf_tokenizer(package, command.source));
   const std::vector<std::string> differences = llama_cpp_differences(sliced_config(config.text, size));
-  for (const std::string& difference : differences) spdlog::warn("{}: not for llama.cpp: {}", command.output, difference);
+  for (const std::string& difference : differences)
+    spdlog::warn("{}: not for llama.cpp: {}", command.output, difference);
   NESTLING_TRY(const GgufExport exported,
                export_gguf(package, config, size, tokenizer, command.output, interrupt_flag()));
   const std::string types = fmt::format(", {}, weights {}, head {}, PLE {}", megabytes(exported.bytes),
@@ -125,11 +127,11 @@ void add_export(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand(
       "export",
       "Write a size of a model as a checkpoint of its own, or as a GGUF for llama.cpp\n\n"
-      "A GGUF (text only) holds exactly the package's weights: q4 as Q4_0, q8 as Q8_0, bf16 and f32 as such; only q6 is\n"
-      "rounded, to Q6_K. llama.cpp computes gemma3n files with 20 layers that own keys and values, the first 10 layers\n"
-      "95 % sparse, one feed-forward width, LAuReL rank 64, per-layer width 256 and logits capped at 30, whatever the\n"
-      "file says: export writes any model, and warns where it differs. Sizes of one width that keep layers 0 to 19,\n"
-      "such as e2b and e4b, run there.");
+      "A GGUF (text only) holds exactly the package's weights: q4 as Q4_0, q8 as Q8_0, bf16 and f32 as such; only q6\n"
+      "is rounded, to Q6_K. llama.cpp computes gemma3n files with 20 layers that own keys and values, the first 10\n"
+      "layers 95 % sparse, one feed-forward width, LAuReL rank 64, per-layer width 256 and logits capped at 30,\n"
+      "whatever the file says: export writes any model, and warns where it differs. Sizes of one width that keep\n"
+      "layers 0 to 19, such as e2b and e4b, run there.");
   const auto options = std::make_shared<ExportCommand>();
   add_text(*command, "model", options->source,
            "checkpoint directory, or a name such as nano; for gguf a package as well")
@@ -141,7 +143,7 @@ void add_export(CLI::App& app, Action& action) {
       ->type_name("PATH")
       ->required();
   add_text(*command, "--synthetic", options->synthetic,
-           "gguf of random weights of the real shapes, the ones that bench --synthetic runs: e2b, e4b or any other size")
+           "gguf of random weights of the real shapes, those that bench --synthetic runs: e2b, e4b or any other size")
       ->type_name("SIZE");
   add_weight_options(*command, options->weights);
   add_flag(*command, "--json", options->json, "one JSON document about what was written");

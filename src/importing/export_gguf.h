@@ -33,8 +33,8 @@ struct GgufExport {
 // Writes `size` of the package's text model to `target`, which appears whole or not at all; at most one feed-forward
 // matrix is in memory. Weights are exactly the package's (f32 as F32, bf16 as BF16, q4 as Q4_0, q8 as Q8_0, q6 as Q8_0
 // where rows are no multiple of 256), but for q6 rows that are: Q6_K has other scales, and rounds. Quantised rows that
-// are no multiple of 32 become F32. The K/V weights of sharing layers, which nothing reads and a package leaves out, are
-// zeros. kModel: a package without a text model or PLE table, or a damaged one.
+// are no multiple of 32 become F32. The K/V weights of sharing layers, which nothing reads and a package leaves out,
+// are zeros. kModel: a package without a text model or PLE table, or a damaged one.
 Result<GgufExport> export_gguf(const Package& package, const ModelConfig& config, const ModelSize& size,
                                const GgufTokenizer& tokenizer, const std::filesystem::path& target,
                                const std::atomic<bool>* cancel = nullptr);

@@ -89,7 +89,8 @@ class ExportGguf : public testing::Test {
 TEST_F(ExportGguf, HoldsExactlyThePackagesWeights) {
   for (const ImportOptions options : {ImportOptions{.weights = WeightType::kQ4, .head = WeightType::kQ4,
                                                     .ple = WeightType::kQ4},
-                                      ImportOptions{.weights = WeightType::kQ6}, ImportOptions{.weights = WeightType::kQ8},
+                                      ImportOptions{.weights = WeightType::kQ6},
+                                      ImportOptions{.weights = WeightType::kQ8},
                                       ImportOptions{.weights = WeightType::kBF16},
                                       ImportOptions{.weights = WeightType::kF32}}) {
     SCOPED_TRACE(weight_type_name(options.weights));

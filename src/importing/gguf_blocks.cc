@@ -21,8 +21,8 @@ struct Codes {
   std::array<int8_t, kBlock> codes{};
 };
 
-// The value of largest magnitude; the first of several. The magnitude is kept beside it because clang 19 passes over x[0]
-// (-O2 for AVX2, loops of 8 and 16) where |x[i]| is compared with the magnitude of the value found.
+// The value of largest magnitude; the first of several. The magnitude is kept beside it because clang 19 passes over
+// x[0] (-O2 for AVX2, short loops) where |x[i]| is compared with the magnitude of the value found.
 float extreme(const float* x, int count) {
   float found = 0, largest = 0;
   for (int i = 0; i < count; ++i) {
@@ -42,8 +42,8 @@ bool codes_of(const float* x, float scale, int low, int high, int8_t* codes) {
   return true;
 }
 
-// An f16 scale, positive if possible, and codes in low..high whose products are exactly `x`: the extreme value has one of
-// few codes, and all are tried. Where several scales do, any gives the same weights.
+// An f16 scale, positive if possible, and codes in low..high whose products are exactly `x`: the extreme value has one
+// of few codes, and all are tried. Where several scales do, any gives the same weights.
 bool find_exact(const float* x, int low, int high, Codes& out) {
   const float peak = extreme(x, kBlock);
   if (!std::isfinite(peak)) return false;

@@ -141,11 +141,11 @@ class ModelTest(CliTest):
 
     def test_wrong_shape_and_missing_tensor(self):
         model = self.copy_nano()
-        self.rewrite_header(model, lambda header, name: header[name]["shape"].reverse(), "q_proj")
-        self.refused_model(model, "q_proj")
+        self.rewrite_header(model, lambda header, name: header[name]["shape"].reverse(), "self_attn.q_proj")
+        self.refused_model(model, "self_attn.q_proj")
         shutil.copy(NANO / "model.safetensors", model)
-        self.rewrite_header(model, lambda header, name: header.update({name + "x": header.pop(name)}), "q_proj")
-        self.refused_model(model, "q_proj")
+        self.rewrite_header(model, lambda header, name: header.update({name + "x": header.pop(name)}), "self_attn.q_proj")
+        self.refused_model(model, "self_attn.q_proj")
 
     def rewrite_header(self, model, change, part):
         """Changes the entry of the first tensor whose name holds `part`; the data stay."""

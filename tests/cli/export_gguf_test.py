@@ -18,7 +18,8 @@ class ExportGgufTest(CliTest):
         data = (self.directory / "nano.gguf").read_bytes()
         self.assertEqual(struct.unpack_from("<4sIQ", data), (b"GGUF", 3, 847))
         self.assertGreater(len(data), document["bytes"])
-        for text in (b"gemma3n.attention.shared_kv_layers", b"blk.34.ffn_down.weight", b"<end_of_turn>", b"add_generation"):
+        for text in (b"gemma3n.attention.shared_kv_layers", b"blk.34.ffn_down.weight", b"<end_of_turn>",
+                     b"add_generation"):
             self.assertIn(text, data)
 
     def test_a_size_of_a_package(self):

@@ -5,7 +5,7 @@ import math
 import signal
 import unittest
 
-from harness import NANO, CliTest, files_below, safetensors_header
+from harness import NANO, CliTest, files_below, needs_towers, safetensors_header
 from media_files import mel_frames, png, sound_tokens, wav
 
 
@@ -195,6 +195,7 @@ class TextTest(CliTest):
 
 
 class TraceAndBenchTest(CliTest):
+    @needs_towers
     def test_trace_of_towers_alone(self):
         png(self.directory / "a.png", 300, 200)
         wav(self.directory / "a.wav", 1.0)
@@ -216,6 +217,7 @@ class TraceAndBenchTest(CliTest):
         again, _ = safetensors_header(self.directory / "b.safetensors")
         self.assertEqual(again["audio.filled"], {**again["audio.filled"], **{"shape": audio["audio.filled"]["shape"]}})
 
+    @needs_towers
     def test_trace_of_a_prompt_with_media(self):
         png(self.directory / "a.png", 256, 256)
         wav(self.directory / "a.wav", 0.5)
@@ -248,6 +250,35 @@ class TraceAndBenchTest(CliTest):
         self.assertGreater(document["sizes"][0]["planned_bytes"], 0)
         self.assertIn("decode", self.succeed(*args))
         self.refused(2, *args[:3], "--prompt-tokens", "0", says="--prompt-tokens")
+
+    @needs_towers
+    def test_bench_of_the_encoders(self):
+        args = ("bench", "-m", "nano", "--image-size", "256", "--audio-seconds", "1", "--repeat", "1")
+        rows = {row["what"]: row for row in self.json_of(*args, "--csv", "figures.csv")["measurements"]}
+        for what in ("picture 256", "sound 1 s", "sound 1 s, layers from storage"):
+            self.assertGreater(rows[what]["value"]["median"], 0)
+            self.assertGreater(rows[what]["rate"], 0)
+            self.assertIn(what + ", extra memory", rows)
+        self.assertIn("sound 1 s, real-time factor", rows)
+        self.assertNotIn("decode", rows)  # the text model is left out
+        self.assertIn("picture 256", (self.directory / "figures.csv").read_text())
+        self.assertIn("picture 256", self.succeed(*args))
+        self.refused(2, *args[:3], "--image-size", "300", says="256, 512 and 768")
+        self.refused(2, *args[:3], "--audio-seconds", "0", says="1 to 5400")
+
+    @needs_towers
+    def test_inspect_of_the_towers(self):
+        document = self.json_of("inspect", "nano", "--modalities", "text,vision,audio")
+        groups = {group["name"]: group for group in document["parameter_groups"]}
+        plan = {region["name"]: region["resident_bytes"] for region in document["memory"]["plan"]}
+        for part in ("vision", "audio"):
+            self.assertGreater(groups[part]["parameters"], 10000)
+            self.assertGreater(groups[part]["loaded_bytes"], 0)
+            self.assertGreater(plan[part], 0)
+            self.assertGreater(plan[part + " workspace"], 0)
+        alone = self.json_of("inspect", "nano")
+        self.assertNotIn("vision", {region["name"] for region in alone["memory"]["plan"]})
+        self.assertEqual({g["name"]: g["loaded_bytes"] for g in alone["parameter_groups"]}["vision"], 0)
 
 
 if __name__ == "__main__":

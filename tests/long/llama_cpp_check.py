@@ -75,7 +75,7 @@ def shapes():
 
 
 def random_tensor(random, name, shape):
-    """Every part of the model counts in the answer, and small differences stay small (tools/goldens/random_model.py)."""
+    """Every part counts in the answer, and small differences stay small (as tools/goldens/random_model.py)."""
     normal = random.standard_normal(shape, dtype=numpy.float32)
     leaf = name.rsplit(".", 1)[-1]
     if leaf == "modality_router":
@@ -84,8 +84,8 @@ def random_tensor(random, name, shape):
         return normal * 0.2
     if len(shape) == 2:
         return normal / shape[1] ** 0.5
-    scale = {"q_norm": 0.5, "k_norm": 0.7, "correct_output_scale": 0.8}.get(leaf, BRANCH if leaf.startswith("post_") else 1)
-    value = scale * numpy.clip(1 + normal / 4, 0.25, 1.75)
+    scales = {"q_norm": 0.5, "k_norm": 0.7, "correct_output_scale": 0.8}
+    value = scales.get(leaf, BRANCH if leaf.startswith("post_") else 1) * numpy.clip(1 + normal / 4, 0.25, 1.75)
     # The last norm of both signs: the head is the embedding, and every token would predict itself.
     return value * 3 * numpy.sign(random.standard_normal(shape)) if name == "norm" else value
 
@@ -219,7 +219,7 @@ class LlamaCppCheck(CliTest):
         self.assertEqual(done.returncode, 0)
         self.assertIn("25 layers own keys and values", done.stderr.decode())
         self.checkpoint = changed
-        error, equal = self.compare(["--weights", "f32"])
+        error, _ = self.compare(["--weights", "f32"])
         self.assertGreater(error, 0.3)
 
 

@@ -6,6 +6,7 @@
         FILE holds lines {"prompt": str, "size": str, "ids": [int, ...]} that another program
         made (greedy, stop ids not included): every one must be what transformers generates
 
+Pictures and sounds are measured too where the directory has towers (evaluate_media.py).
 A size is a slice in the sense of sizes.py, loaded as a model of its own, in float32 from the
 stored bf16 weights. Exact match: the generated text equals the expected answer.
 """
@@ -21,9 +22,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, Gemma3nForCausalLM, Gemma3nTextConfig
 
+import evaluate_media
 import sizes
 
 SIZES = ("e4b", "e2b", "e3.18b-layer")
+MEDIA_SIZES = ("e4b", "e2b")
+PICTURE_GOAL, WORD_ERROR_GOAL = 0.80, 0.20
 GOALS = {"e4b": 0.90, "e2b": 0.80, "e3.18b-layer": 0.80}
 STOP = [1, 106]
 PREFIX = "model.language_model."
@@ -35,7 +39,7 @@ def load(path, name, change=None):
     text = json.loads((path / "config.json").read_text())["text_config"]
     size = sizes.widths(name, max(text["intermediate_size"]))
     tensors = sizes.slice_tensors(load_file(path / "model.safetensors"), size)
-    tensors = {k.replace(PREFIX, "model."): v.float() for k, v in tensors.items()}
+    tensors = {k.replace(PREFIX, "model."): v.float() for k, v in tensors.items() if k.startswith(PREFIX)}
     if change:
         tensors = {k: change(k, v) for k, v in tensors.items()}
     config = Gemma3nTextConfig(**sizes.slice_config(text, size) | {"dtype": "float32"})
@@ -133,19 +137,38 @@ def tables(results, quality):
     return "\n".join(lines)
 
 
+def media_tables(seen):
+    """Markdown tables of evaluate_media.measure's results per size."""
+    def line(label, kind, key):
+        return f"| {label} | " + " | ".join(f"{result[kind][key]:.3f}" for result in seen.values()) + " |"
+
+    def head(label):
+        return [f"| {label} | " + " | ".join(seen) + " |", "|---|" + "---|" * len(seen)]
+    tasks = [task for task in seen["e4b"]["picture"] if task != "all"]
+    pictures = [line(task, "picture", task) for task in tasks]
+    pictures += [line("**all**", "picture", "all"), line("all, a grey picture instead", "picture_grey", "all")]
+    sounds = [line("word error rate of transcripts", "sound", "word_error_rate"),
+              line("transcripts exactly right", "sound", "transcribe"),
+              line("numbers exactly right", "sound", "number"),
+              line("word error rate, silence instead", "sound_silence", "word_error_rate")]
+    return "\n".join(head("about pictures") + pictures + [""] + head("about sounds") + sounds)
+
+
 def sha256(file):
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def write_results(path, results, quality):
+def write_results(path, results, quality, seen):
     """evaluation.json for tests and the part of README.md between the two markers."""
     record = {"model_sha256": sha256(path / "model.safetensors"), "quality": quality,
-              "accuracy": {n: {t: r / a for t, (r, a) in result.items()} for n, result in results.items()}}
+              "accuracy": {n: {t: r / a for t, (r, a) in result.items()} for n, result in results.items()},
+              "media": seen}
     (path / "evaluation.json").write_text(json.dumps(record, indent=1) + "\n")
     readme = path / "README.md"
     head, rest = readme.read_text().split("<!-- results -->\n")
     tail = rest.split("<!-- end of results -->\n")[1]
-    readme.write_text(f"{head}<!-- results -->\n{tables(results, quality)}\n<!-- end of results -->\n{tail}")
+    body = tables(results, quality) + ("\n\n" + media_tables(seen) if seen else "")
+    readme.write_text(f"{head}<!-- results -->\n{body}\n<!-- end of results -->\n{tail}")
 
 
 def check_answers(path, tokenizer, file):
@@ -180,14 +203,25 @@ def main():
     rows = [json.loads(line) for line in (args.path / "heldout.jsonl").read_text().splitlines()]
     results = {name: accuracy(args.path, tokenizer, rows, name) for name in args.sizes}
     quality = {name: divergence(args.path, tokenizer, name) for name in args.sizes}
+    seen = {}
+    if (args.path / "architecture.json").exists():
+        seen = {name: evaluate_media.measure(args.path, tokenizer, name, show=True)
+                for name in MEDIA_SIZES if name in args.sizes}
     if "e4b" in results:
         print(tables(results, quality))
+    if "e4b" in seen:
+        print(media_tables(seen))
     if not args.no_write:
-        write_results(args.path, results, quality)
+        write_results(args.path, results, quality, seen)
     share = {name: result["all"][0] / result["all"][1] for name, result in results.items()}
     missed = [name for name, goal in GOALS.items() if name in share and share[name] < goal]
     for name in missed:
         print(f"{name}: {share[name]:.3f} is below the goal of {GOALS[name]}")
+    for name, found in seen.items():
+        if found["picture"]["all"] < PICTURE_GOAL or found["sound"]["word_error_rate"] > WORD_ERROR_GOAL:
+            print(f"{name}: pictures {found['picture']['all']:.3f}, "
+                  f"word errors {found['sound']['word_error_rate']:.3f}: not both meet the goals")
+            missed.append(name)
     return 1 if missed else 0
 
 

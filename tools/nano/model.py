@@ -39,6 +39,8 @@ class Shape:
     window: int = 64
     text_vocab: int = 1536
     tower_vocab: int = 128
+    vision_width: int = 64
+    audio_width: int = 48
 
     @property
     def vocab(self):
@@ -71,6 +73,17 @@ def parameter_shapes(s):
     for n in range(s.layers):
         for name, shape in layer_shapes(s, n).items():
             shapes[f"layers.{n}.{name}"] = shape
+    return shapes
+
+
+def embedder_shapes(s):
+    """The two multimodal embedders: embed_vision.* and embed_audio.*."""
+    shapes = {}
+    for kind, width in (("vision", s.vision_width), ("audio", s.audio_width)):
+        shapes[f"embed_{kind}.embedding.weight"] = (s.tower_vocab, width)
+        shapes[f"embed_{kind}.hard_embedding_norm.weight"] = (width,)
+        shapes[f"embed_{kind}.soft_embedding_norm.weight"] = (width,)
+        shapes[f"embed_{kind}.embedding_projection.weight"] = (s.width, width)
     return shapes
 
 
@@ -125,10 +138,10 @@ def initial_value(name, shape, generator):
     return value / math.sqrt(shape[1])
 
 
-def initial_parameters(s, seed):
+def initial_parameters(shapes, seed):
+    """Leaf tensors for {name: shape}."""
     generator = torch.Generator().manual_seed(seed)
-    return {name: initial_value(name, shape, generator).requires_grad_()
-            for name, shape in parameter_shapes(s).items()}
+    return {name: initial_value(name, shape, generator).requires_grad_() for name, shape in shapes.items()}
 
 
 def rms(x, weight=None):
@@ -211,9 +224,26 @@ def matched(y, magnitude):
     return y * magnitude / torch.sqrt(y.pow(2).mean(-1, keepdim=True).clamp(min=1e-5))
 
 
-def enter(ids, p, s):
-    """ids [B,T] -> the S streams [B,T,D] and the per-layer inputs [B,T,L,P]."""
+def soft_rows(features, p, kind):
+    """Outputs of a tower [..., E] -> the rows [..., D] that stand for its soft tokens."""
+    features = rms(features, p[f"embed_{kind}.soft_embedding_norm.weight"])
+    return rms(F.linear(features, p[f"embed_{kind}.embedding_projection.weight"]))
+
+
+def hard_rows(p, kind):
+    """The rows [tower_vocab, D] of the tower's ids."""
+    features = rms(p[f"embed_{kind}.embedding.weight"], p[f"embed_{kind}.hard_embedding_norm.weight"])
+    return rms(F.linear(features, p[f"embed_{kind}.embedding_projection.weight"]))
+
+
+def enter(ids, p, s, rows=None):
+    """ids [B,T] -> the S streams [B,T,D] and the per-layer inputs [B,T,L,P].
+
+    `rows` [B,T,D] replaces the embedding of every id beyond the text vocabulary.
+    """
     x = F.embedding(ids, p["embed_tokens.weight"]) * math.sqrt(s.width)
+    if rows is not None:
+        x = torch.where((ids < s.text_vocab)[..., None], x, rows)
     rows = torch.where(ids < s.text_vocab, ids, 0)
     ple = F.embedding(rows, p["embed_tokens_per_layer.weight"]) * math.sqrt(s.ple)
     context = F.linear(x, p["per_layer_model_projection.weight"]) * s.width ** -0.5
@@ -234,9 +264,14 @@ def leave(streams, p):
     return rms(total / len(streams), p["norm.weight"])
 
 
-def masks(documents, positions, window):
-    """Additive [B,1,T,T] masks (full, sliding) that keep documents of one row apart."""
+def masks(documents, positions, window, parents=None):
+    """Additive [B,1,T,T] masks (full, sliding) that keep documents of one row apart.
+
+    A document that has a parent (its number, -1 for none) continues it and sees it too.
+    """
     same = documents[:, :, None] == documents[:, None, :]
+    if parents is not None:
+        same |= parents[:, :, None] == documents[:, None, :]
     distance = positions[:, :, None] - positions[:, None, :]
     full = same & (distance >= 0)
     zero = torch.zeros(full.shape)
@@ -263,13 +298,13 @@ class Nano:
         w["down"] = w.pop("mlp.down_proj.weight")[:, :width]
         return w
 
-    def hidden(self, ids, documents, positions, size, params=None):
-        """Final hidden states [B,T,D]; `params` replaces the stored ones (fake quantisation)."""
-        s, params = self.shape, params or self.params
-        mask = masks(documents, positions, s.window)
+    def hidden(self, ids, documents, positions, size, parents=None, rows=None):
+        """Final hidden states [B,T,D]; `parents` as in masks(), `rows` as in enter()."""
+        s, params = self.shape, self.params
+        mask = masks(documents, positions, s.window, parents)
         ropes = [rope_tables(positions, s.head_dim, theta) for theta in (1e6, 1e4)]
-        top = {k: v for k, v in params.items() if not k.startswith("layers.")}
-        streams, pli = self.enter(ids, top, s)
+        top = {k: v for k, v in params.items() if not k.startswith(("layers.", "embed_vision", "embed_audio"))}
+        streams, pli = self.enter(ids, top, s, rows)
         stored = {}
         for n in range(s.layers):
             if size[n] == 0:
@@ -282,6 +317,6 @@ class Nano:
                 stored[n] = made
         return self.leave(streams, top)
 
-    def logits(self, hidden, params=None):
-        z = F.linear(hidden, (params or self.params)["embed_tokens.weight"])
+    def logits(self, hidden):
+        z = F.linear(hidden, self.params["embed_tokens.weight"])
         return 30.0 * torch.tanh(z / 30.0)

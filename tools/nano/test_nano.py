@@ -7,16 +7,24 @@ import json
 import pathlib
 import random
 import sys
+import tempfile
 
+import numpy as np
 import sentencepiece as spm
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 import data
 import evaluate
+import evaluate_media
+import media
 import model as nano
+import pictures
 import sizes
+import train_media
 
 PATH = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parents[2] / "models" / "nano"
 
@@ -25,7 +33,7 @@ def test_forward_is_transformers():
     """Every kind of size, on a conversation longer than the sliding window."""
     shape = nano.Shape()
     tensors = load_file(PATH / "model.safetensors")
-    net = nano.Nano(shape, {k.removeprefix(evaluate.PREFIX): v.float() for k, v in tensors.items()})
+    net = nano.Nano(shape, {k.removeprefix(evaluate.PREFIX).removeprefix("model."): v.float() for k, v in tensors.items()})
     sp = spm.SentencePieceProcessor(model_file=str(PATH / "tokenizer.model"))
     sampler = data.Sampler(data.build_tasks(), "test")
     ids = [2] + sp.encode("".join(t for t, _ in data.render([sampler.question() for _ in range(6)])))
@@ -38,6 +46,75 @@ def test_forward_is_transformers():
                                          sizes.widths(name, shape.ffn)))
         error = (ours - theirs).abs().max() / theirs.pow(2).mean().sqrt()
         assert error < 1e-4, (name, error)
+
+
+def test_media_forward_is_transformers():
+    """Prompts, embedders and joining: one published picture and one clip, whole path."""
+    shape, reader = nano.Shape(), evaluate_media.Reader(PATH, AutoTokenizer.from_pretrained(PATH))
+    theirs = evaluate_media.load(PATH, "e4b")
+    stored = {k.removeprefix(evaluate.PREFIX).removeprefix("model."): v.float()
+              for k, v in load_file(PATH / "model.safetensors").items()}
+    net = nano.Nano(shape, stored)
+    towers = {"vision": theirs.model.vision_tower, "audio": theirs.model.audio_tower}
+    for kind, soft in (("picture", shape.text_vocab + 1), ("sound", shape.text_vocab + shape.tower_vocab + 1)):
+        ids, inputs = getattr(reader, kind)(evaluate_media.rows_of(PATH, kind)[0])
+        with torch.no_grad():
+            logits = theirs(input_ids=torch.tensor([ids]), **inputs).logits[0]
+            if kind == "picture":
+                tower = "vision"
+                features = media.see(towers[tower].timm_model, [np.uint8(inputs["pixel_values"][0].permute(1, 2, 0)
+                                                                         .numpy() * 255 + 0.5)])[0]
+            else:
+                tower = "audio"
+                features = towers[tower](inputs["input_features"], ~inputs["input_features_mask"]).last_hidden_state[0]
+            row, first = train_media.Row(), ids.index(soft)
+            row.add(ids, [0.0] * len(ids))
+            row.features.append((tower, first, features))
+            if tower == "audio":
+                row.ids[first + len(features):first + media.AUDIO_TOKENS] = shape.vocab - 1
+            rows = train_media.replaced_rows([row], row.ids[None], stored, shape)
+            hidden = net.hidden(row.ids[None], row.documents[None], row.positions[None],
+                                sizes.widths("e4b", shape.ffn), row.parents[None], rows)
+            error = (net.logits(hidden)[0, :len(ids)] - logits).abs().max() / logits.pow(2).mean().sqrt()
+        assert error < 1e-3, (kind, error)
+
+
+def test_branches_are_blind_to_each_other():
+    """A question of a picture row gets the logits that it gets alone behind the picture."""
+    shape, tasks = nano.Shape(), data.build_tasks()
+    stored = {k.removeprefix(evaluate.PREFIX).removeprefix("model."): v.float()
+              for k, v in load_file(PATH / "model.safetensors").items()}
+    net, sp = nano.Nano(shape, stored), spm.SentencePieceProcessor(model_file=str(PATH / "tokenizer.model"))
+    seen = {"features": torch.randn(256, shape.vision_width), "facts": pictures.scene(0).facts}
+    row = train_media.Batches(sp, shape, tasks, [seen], []).picture(random.Random(0))
+    alone, last = train_media.Row(), int(row.documents.max())
+    chosen = (row.documents == 1) | (row.documents == last)
+    count = int(chosen.sum())
+    alone.ids[:count], alone.positions[:count] = row.ids[chosen], row.positions[chosen]
+    alone.documents[:count] = 1
+    alone.features = row.features
+    found = []
+    for r in (row, alone):
+        rows = train_media.replaced_rows([r], r.ids[None], stored, shape)
+        with torch.no_grad():
+            found.append(net.hidden(r.ids[None], r.documents[None], r.positions[None],
+                                    sizes.widths("e2b", shape.ffn), r.parents[None], rows)[0])
+    assert (found[0][chosen] - found[1][:count]).abs().max() < 1e-3
+
+
+def test_published_pictures_are_the_generators():
+    """The held-out pictures are what pictures.py draws, and none shows a pair or font of training."""
+    with tempfile.TemporaryDirectory() as folder:
+        pictures.write_heldout(pathlib.Path(folder))
+        rows = evaluate_media.rows_of(PATH, "picture")
+        assert rows == evaluate_media.rows_of(pathlib.Path(folder), "picture")
+        for name in {row["file"] for row in rows}:
+            one, other = (np.asarray(Image.open(pathlib.Path(p) / name).convert("RGB")) for p in (PATH, folder))
+            assert (one == other).all(), name
+    assert not set(pictures.FONTS) & set(pictures.HELDOUT_FONTS)
+    for seed in range(300):
+        facts = dict(pictures.scene(seed).facts)
+        assert not [p for p in pictures.HELDOUT_PAIRS if facts.get(f"colour {p[0]}") == p[1]], seed
 
 
 def test_tokenizers_agree():
@@ -84,6 +161,13 @@ def test_size_and_record():
     assert record["model_sha256"] == evaluate.sha256(PATH / "model.safetensors")
     for name, goal in evaluate.GOALS.items():
         assert record["accuracy"][name]["all"] >= goal, name
+    for name in evaluate.MEDIA_SIZES:
+        found = record["media"][name]
+        assert found["picture"]["all"] >= evaluate.PICTURE_GOAL > 2 * found["picture_grey"]["all"], name
+        assert found["sound"]["word_error_rate"] <= evaluate.WORD_ERROR_GOAL, name
+        assert found["sound_silence"]["word_error_rate"] >= 0.8, name
+    total = {kind: sum(f.stat().st_size for f in (PATH / f"heldout_{kind}").iterdir()) for kind in ("pictures", "sounds")}
+    assert total["pictures"] <= 250_000 and total["sounds"] <= 600_000, total
 
 
 if __name__ == "__main__":

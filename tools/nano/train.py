@@ -131,7 +131,7 @@ class Trainer:
     def __init__(self, shape, sp, tasks, steps, compiled):
         self.shape, self.sp, self.steps = shape, sp, steps
         self.packer = Packer(sp, tasks)
-        self.params = nano.initial_parameters(shape, SEED)
+        self.params = nano.initial_parameters(nano.parameter_shapes(shape), SEED)
         torch._dynamo.config.recompile_limit = 64
         self.net = nano.Nano(shape, self.params, compiled)
         self.loss = torch.compile(weighted_loss, dynamic=False) if compiled else weighted_loss
@@ -212,11 +212,11 @@ def report(trainer, rows, names=("e4b", "e2b", "e3.18b-layer")):
         print(f"  {name} {total:.3f}  {tasks}", flush=True)
 
 
-def publish(out, shape, params, files):
+def publish(out, shape, params, files, towers=None):
     """Writes the directory beside `out` and moves its files in, one rename each."""
     out.mkdir(parents=True, exist_ok=True)
     fresh = pathlib.Path(tempfile.mkdtemp(prefix=".fresh", dir=out.parent))
-    export.write_model(fresh, shape, params)
+    export.write_model(fresh, shape, params, towers)
     for path in files:
         shutil.copy(path, fresh / path.name)
     for path in fresh.iterdir():
