@@ -5,7 +5,7 @@ import math
 import signal
 import unittest
 
-from harness import NANO, CliTest, files_below, needs_towers, safetensors_header
+from harness import NANO, ROOT, CliTest, files_below, needs_towers, safetensors_header
 from media_files import mel_frames, png, sound_tokens, wav
 
 
@@ -109,7 +109,7 @@ class InspectTest(CliTest):
 
     def test_refused(self):
         self.refused(2, "inspect", "nano", "--modalities", "smell", says="smell")
-        self.refused(3, "inspect", "nano", "--modalities", "text,vision", says="vision")
+        self.refused(3, "inspect", ROOT / "tests/data/goldens/text_small", "--modalities", "text,vision", says="vision")
         self.refused(2, "inspect", "nano", "--ctx", "50000", says="32768")
         self.refused(4, "inspect", "nano", "--memory", "1M", says="1.0 MB")
 
