@@ -115,7 +115,7 @@ void run(const Options& o) {
     for (int64_t done = 0; done < frames; done += piece)
       ok(stream.push(kernels, pool, mel.data() + done * encoder->mel_bins(), std::min(piece, frames - done), rows));
     most_anonymous = stream.state_bytes();
-    ok(stream.finish(kernels, pool, rows));
+    ok(stream.finish(kernels, pool, nullptr, 0, rows));
   };
   std::vector<double> times, peaks;
   encode();

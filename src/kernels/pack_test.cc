@@ -77,17 +77,19 @@ TEST(Pack, ErrorIsBoundedByTheStep) {
 // Weights that were coded before, as Q4_0 and Q8_0 are, must come back without loss.
 TEST(Pack, CodedValuesAreFoundAgain) {
   std::mt19937 random(5);
-  for (const auto& [type, low, high] : {std::tuple{WeightType::kQ4, -8, 7}, {WeightType::kQ8, -127, 127}}) {
-    std::vector<float> values(32 * 64);
+  for (const auto& [type, low, high] :
+       {std::tuple{WeightType::kQ4, -8, 7}, {WeightType::kQ6, -32, 31}, {WeightType::kQ8, -127, 127}}) {
+    std::vector<float> values(64 * 512);
     for (size_t block = 0; block < values.size() / 32; ++block) {
       const float scale = f16_to_f32(f32_to_f16((0.001f + 0.0001f * (random() % 100)) * (block % 2 == 0 ? 1 : -1)));
+      const int peak = static_cast<int>(block) / 2 % 32;  // the largest magnitude in every place
       for (int i = 0; i < 32; ++i)
-        values[32 * block + i] = scale * (i == 11 ? low : low + static_cast<int>(random() % (high - low + 1)));
+        values[32 * block + i] = scale * (i == peak ? low : low + static_cast<int>(random() % (high - low + 1)));
     }
     std::vector<std::byte> bytes;
     std::vector<float> found(values.size());
-    unpack_matrix(pack(type, Layout::kIl16, 32, 64, values, bytes), found.data());
-    EXPECT_EQ(found, values) << weight_type_name(type);
+    unpack_matrix(pack(type, Layout::kIl16, 64, 512, values, bytes), found.data());
+    EXPECT_TRUE(found == values) << weight_type_name(type);
   }
 }
 

@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-#include "runtime/content_hash.h"
+#include "base/content_hash.h"
 
 namespace nestling {
 

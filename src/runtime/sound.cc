@@ -62,7 +62,7 @@ Status Sound::Listener::push(std::span<const float> samples, bool eager) {
 Status Sound::Listener::encode(int64_t least_frames) {
   const int64_t most = sound_.frames_per_pass(), bins = sound_.front_end_.bins();
   int64_t done = 0;
-  while (mel_.frames - done >= std::max<int64_t>(least_frames, 1)) {
+  while (mel_.frames - done >= least_frames) {
     const int64_t frames = std::min(most, mel_.frames - done);
     NESTLING_TRY_VOID(stream_.push(*sound_.context_.kernels, *sound_.context_.pool, mel_.values.data() + done * bins,
                                    frames, rows_));
@@ -76,8 +76,9 @@ Status Sound::Listener::encode(int64_t least_frames) {
 
 Result<std::vector<float>> Sound::Listener::finish() {
   mel_stream_.finish(mel_);
-  NESTLING_TRY_VOID(encode(1));
-  NESTLING_TRY_VOID(stream_.finish(*sound_.context_.kernels, *sound_.context_.pool, rows_));
+  NESTLING_TRY_VOID(encode(sound_.frames_per_pass()));
+  NESTLING_TRY_VOID(stream_.finish(*sound_.context_.kernels, *sound_.context_.pool, mel_.values.data(), mel_.frames,
+                                   rows_));
   sound_.context_.pool->park();
   ++sound_.modality_.counters.encoded;
   return std::move(rows_);

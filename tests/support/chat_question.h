@@ -30,7 +30,9 @@ inline std::vector<MediaQuestion> media_questions(const std::filesystem::path& l
 
 inline PreparedPrompt prepare_question(Engine& engine, const Medium& medium, const std::string& question,
                                        const MediaOptions& options = {}) {
-  const Message message{"user", {{medium.kind, ""}, {ContentKind::kText, question}}};
+  // A picture and what is asked about it; what is to be done, and a sound (as `transcribe` puts it).
+  Message message{"user", {{medium.kind, ""}, {ContentKind::kText, question}}};
+  if (medium.kind == ContentKind::kAudio) std::swap(message.content[0], message.content[1]);
   const Prompt prompt = value_or_fail(render_chat({&message, 1}));
   return value_or_fail(prepare_prompt(engine, prompt, {&medium, 1}, options));
 }

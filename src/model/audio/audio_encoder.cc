@@ -214,9 +214,10 @@ Status AudioEncoder::Stream::push(const Kernels& kernels, ThreadPool& pool, cons
   return state_->run(kernels, pool, mel, frames, mask, false, rows, valid, taps);
 }
 
-Status AudioEncoder::Stream::finish(const Kernels& kernels, ThreadPool& pool, std::vector<float>& rows,
-                                    std::vector<bool>* valid, Taps* taps) {
-  return state_->run(kernels, pool, nullptr, 0, nullptr, true, rows, valid, taps);
+Status AudioEncoder::Stream::finish(const Kernels& kernels, ThreadPool& pool, const float* mel, int64_t frames,
+                                    std::vector<float>& rows, const uint8_t* mask, std::vector<bool>* valid,
+                                    Taps* taps) {
+  return state_->run(kernels, pool, mel, frames, mask, true, rows, valid, taps);
 }
 
 uint64_t AudioEncoder::Stream::state_bytes() const { return state_->stream.bytes(); }
@@ -227,7 +228,7 @@ Result<std::vector<float>> AudioEncoder::encode(const Kernels& kernels, ThreadPo
   if (frames < 1) return fail(ErrorCode::kFailed, "a clip of {} mel frames; at least 1 is needed", frames);
   Stream stream(*this);
   std::vector<float> rows;
-  NESTLING_TRY_VOID(stream.state_->run(kernels, pool, mel, frames, mask, true, rows, valid, taps));
+  NESTLING_TRY_VOID(stream.finish(kernels, pool, mel, frames, rows, mask, valid, taps));
   return rows;
 }
 

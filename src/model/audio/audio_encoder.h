@@ -49,9 +49,10 @@ class AudioEncoder {
     // invalid frames come out zero, with `valid` false (only transformers' batches and left padding have such frames).
     Status push(const Kernels& kernels, ThreadPool& pool, const float* mel, int64_t frames, std::vector<float>& rows,
                 const uint8_t* mask = nullptr, std::vector<bool>* valid = nullptr, Taps* taps = nullptr);
-    // The end of the clip: the frames that waited for more.
-    Status finish(const Kernels& kernels, ThreadPool& pool, std::vector<float>& rows, std::vector<bool>* valid = nullptr,
-                  Taps* taps = nullptr);
+    // The end of the clip with its last frames, which may be none: with them the weights are read once less than with a
+    // push() before.
+    Status finish(const Kernels& kernels, ThreadPool& pool, const float* mel, int64_t frames, std::vector<float>& rows,
+                  const uint8_t* mask = nullptr, std::vector<bool>* valid = nullptr, Taps* taps = nullptr);
     uint64_t state_bytes() const;
 
    private:

@@ -102,7 +102,7 @@ TEST_P(Streaming, InterleavedClips) {
     for (const size_t i : {0u, 1u})
       ASSERT_TRUE(streams[i].push(tower_.kernels(), pool, (i == 0 ? clip : other).data() + t * config_.input_feat_size,
                                   5, rows[i]));
-  for (const size_t i : {0u, 1u}) ASSERT_TRUE(streams[i].finish(tower_.kernels(), pool, rows[i]));
+  for (const size_t i : {0u, 1u}) ASSERT_TRUE(streams[i].finish(tower_.kernels(), pool, nullptr, 0, rows[i]));
   EXPECT_EQ(rows[0], tower_.encode(clip));
   EXPECT_EQ(rows[1], tower_.encode(other));
 }

@@ -124,7 +124,7 @@ class TestTower {
       done += count;
       state_bytes_ = stream.state_bytes();
     }
-    EXPECT_TRUE(stream.finish(kernels_, pool, rows, valid));
+    EXPECT_TRUE(stream.finish(kernels_, pool, nullptr, 0, rows, nullptr, valid));
     return rows;
   }
   int64_t frames(const std::vector<float>& mel) const {

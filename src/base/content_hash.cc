@@ -1,4 +1,4 @@
-#include "runtime/content_hash.h"
+#include "base/content_hash.h"
 
 #include <algorithm>
 #include <bit>
