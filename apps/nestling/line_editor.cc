@@ -83,7 +83,8 @@ LineEditor::LineEditor(std::filesystem::path history_file, Completion completion
   el_set(state_->editor, EL_GETCFN, State::read_character);
   el_set(state_->editor, EL_HIST, ::history, state_->history);
   el_set(state_->editor, EL_SIGNAL, 0);
-  el_set(state_->editor, EL_ADDFN, "nestling-complete", "complete the name of a file", State::complete);
+  // With wide strings, which it only refers to: of narrow ones it makes copies that it never frees.
+  el_wset(state_->editor, EL_ADDFN, L"nestling-complete", L"complete the name of a file", State::complete);
   el_set(state_->editor, EL_BIND, "^I", "nestling-complete", nullptr);
   el_set(state_->editor, EL_BIND, "^R", "em-inc-search-prev", nullptr);
   el_source(state_->editor, nullptr);  // the user's ~/.editrc
