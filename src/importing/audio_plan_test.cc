@@ -40,7 +40,9 @@ class AudioPlan : public testing::Test {
 
 TEST_F(AudioPlan, TypesAndLayoutsByRole) {
   const auto expect = [&](const ImportOptions& options, const char* name, WeightType type, Layout layout) {
-    for (const PlannedTensor& t : *plan(options))
+    const auto planned = plan(options);
+    ASSERT_TRUE(planned) << planned.error().message;
+    for (const PlannedTensor& t : *planned)
       if (t.target.name == name) {
         EXPECT_EQ(t.target.type, type) << name;
         EXPECT_EQ(t.target.layout, layout) << name;
