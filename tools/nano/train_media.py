@@ -182,7 +182,7 @@ class Trainer(train.Trainer):
         rounded = number >= (1 - ROUND_SHARE) * self.steps and number % 2 == 0
         with train.Rounded(self.params, rounded):
             replaced = replaced_rows(rows, ids, self.params, self.shape)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=train.FAST_BF16):
                 hidden = self.net.hidden(ids, documents, positions, train.draw_size(number, self.shape),
                                          parents, replaced)
             loss = self.loss(hidden, self.params["embed_tokens.weight"], ids.roll(-1, 1), weights)
