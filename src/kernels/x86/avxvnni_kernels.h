@@ -32,8 +32,7 @@ NESTLING_AVX2_INLINE __m256i scale_correction(__m256i correction) {
   return _mm256_slli_epi32(correction, kType == WeightType::kQ6 ? 2 : 4);
 }
 
-// Six tokens: 12 sums, 2 codes, one broadcast and one mask are the 16 registers. q6 has a second mask: clang lets some of
-// its sums take turns on the stack, as in AVX2's tile.
+// Six tokens: 12 sums, 2 codes, one broadcast and one mask are the 16 registers; q6 reads its second mask again.
 inline constexpr int kTileTokens = 6;
 
 template <class Vnni>
