@@ -1,7 +1,8 @@
 // What the AVX2 and the AVX-VNNI dots of quantised rows in kLaneRows have in common: everything but the dot products of
 // half a cell (8 lanes). `Dot` forms those,
 //   Dot::run<type, rows>(cell, codes, corrections, words, half, dots),
-// and lies in an unnamed namespace, so that no two files share a function. Lane l of word w is corrections[w * words + l].
+// and lies in an unnamed namespace, so that no two files share a function. Word w of lane l is
+// corrections[w * words + l].
 #pragma once
 
 #include <cstring>

@@ -3,8 +3,8 @@
 namespace nestling {
 namespace {
 
-// The VEX form: AVX-512's, which assemblers prefer, is not there. Functions carry no target attribute, so that compilers
-// use the instruction nowhere else; asm operands in the order they are written keep a tile in registers with both.
+// The VEX form: AVX-512's, which assemblers prefer, is not there. Functions carry no target attribute, so that
+// compilers use the instruction nowhere else; asm operands, in the order written, keep a tile in registers with both.
 struct Vnni {
   NESTLING_AVX2_INLINE static __m256i dot_bytes(__m256i acc, __m256i w, __m256i x) {
     asm volatile("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(w), "x"(x));

@@ -1,5 +1,5 @@
-// The AVX-VNNI kernels: those of AVX2 with one instruction for four products and their sum. It is a parameter, so that a
-// test can compute it in AVX2 and run the same kernels where the processor lacks it (avxvnni_emulated_test.cc):
+// The AVX-VNNI kernels: those of AVX2 with one instruction for four products and their sum. It is a parameter, so that
+// a test can compute it in AVX2 and run the same kernels where the processor lacks it (avxvnni_emulated_test.cc):
 //   Vnni::dot_bytes(acc, w, x): acc + w (unsigned bytes) . x (signed bytes), four products per int32.
 // Vnni lies in an unnamed namespace, so that no two files share a function.
 #pragma once
@@ -113,8 +113,8 @@ void dense(const DenseArgs& a) {
   }
 }
 
-// No such processor was at hand: correctness is tested by emulation, tile and stream counts are those of AVX2. What
-// gains nothing from the instruction is AVX2's: q4 pairs of sparse_down fit int16, where AVX2 needs two instructions.
+// No such processor was at hand: correctness is tested by emulation, tile and stream counts are those of AVX2.
+// sparse_down keeps AVX2's pairs of neurons: most blocks hold one to four, and fours would need more unpacking.
 template <class Vnni>
 constexpr KernelTable table(std::string_view name, bool (*supported)(), int64_t (*int8_products)(int64_t)) {
   using enum WeightType;
