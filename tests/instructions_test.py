@@ -24,10 +24,12 @@ BEYOND = {
     'x86': re.compile(r'%zmm|%k[0-7]\b|%[xy]mm(?:1[6-9]|2\d|3[01])\b|\bvpdp|\bvdpbf16|%tmm|\{evex\}'),
     'aarch64': re.compile(r'\t(?:[su]dot|usdot|sudot|bfdot|[su]mmla|usmmla|bfmmla|bfml\w*)\t'),
 }
-# Object files whose functions may use them.
+# Object files whose functions may use them, and which. Processors with AVX-VNNI may lack all of AVX-512: only the VEX
+# form of the one instruction is allowed there.
 KERNELS = {
-    'x86': re.compile(r'^avx512_\w+\.cc\.o$'),
-    'aarch64': re.compile(r'^(?:neon|i8mm)_\w+\.cc\.o$'),
+    'x86': {re.compile(r'^avx512_\w+\.cc\.o$'): BEYOND['x86'],
+            re.compile(r'^avxvnni_\w+\.cc\.o$'): re.compile(r'\t\{vex\}\s+vpdpbusd\s+%ymm')},
+    'aarch64': {re.compile(r'^(?:neon|i8mm)_\w+\.cc\.o$'): BEYOND['aarch64']},
 }
 
 
@@ -47,22 +49,30 @@ def weak_functions(objdump, library):
 
 
 def check(objdump, library):
-    """Returns (functions seen, kernels that use wide instructions, offences)."""
+    """Returns (functions seen, kernels that use wide instructions as (object, function), offences)."""
     weak = weak_functions(objdump, library)
     functions, allowed, offences = 0, set(), {}
-    name = function = family = None
+    name = function = family = permitted = None
     for line in run(objdump, '--disassemble', '--no-show-raw-insn', library):
         if match := OBJECT.match(line):
             name, family = match.group(1), 'aarch64' if 'aarch64' in match.group(2) else 'x86'
+            permitted = next((form for kernels, form in KERNELS[family].items() if kernels.match(name)), None)
         elif match := FUNCTION.match(line):
             function = match.group(1)
             functions += 1
         elif family and BEYOND[family].search(line):
-            if KERNELS[family].match(name) and function not in weak.get(name, ()):
-                allowed.add(function)
+            if permitted and permitted.search(line) and function not in weak.get(name, ()):
+                allowed.add((name, function))
             else:
                 offences.setdefault((name, function), line.strip())
     return functions, allowed, offences
+
+
+def sets_without_kernels(allowed):
+    """Families of which some kernels, but not of every set, use wide instructions: that disassembly was misread."""
+    return [kernels.pattern for family in KERNELS.values()
+            if any(kernels.match(name) for kernels in family for name, _ in allowed)
+            for kernels in family if not any(kernels.match(name) for name, _ in allowed)]
 
 
 def main():
@@ -81,8 +91,11 @@ def main():
         print(f'{name}: {function}: {line}')
     print(f'{functions} functions in {len(libraries)} libraries; {len(allowed)} kernels use wide instructions, '
           f'{len(offences)} other functions do')
+    missing = sets_without_kernels(allowed)
+    for pattern in missing:
+        print(f'{pattern}: no kernel uses its wide instructions')
     # A check that finds no kernels at all has read nothing.
-    return 1 if offences or not allowed else 0
+    return 1 if offences or missing or not allowed else 0
 
 
 if __name__ == '__main__':

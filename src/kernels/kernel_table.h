@@ -154,6 +154,7 @@ inline const Il16Kernel& il16_kernel(const KernelTable& table, WeightType type) 
 extern const KernelTable kScalarKernels;
 #if defined(__x86_64__)
 extern const KernelTable kAvx2Kernels;
+extern const KernelTable kAvxVnniKernels;
 extern const KernelTable kAvx512Kernels;
 #elif defined(__aarch64__)
 extern const KernelTable kNeonKernels;

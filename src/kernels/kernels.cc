@@ -11,7 +11,7 @@ namespace {
 // Best first.
 constexpr const KernelTable* kTables[] = {
 #if defined(__x86_64__)
-    &kAvx512Kernels, &kAvx2Kernels,
+    &kAvx512Kernels, &kAvxVnniKernels, &kAvx2Kernels,
 #elif defined(__aarch64__)
     &kI8mmKernels, &kNeonKernels,
 #endif

@@ -46,9 +46,17 @@ struct Prepared {
   Activations activations;
 };
 
+#if defined(__x86_64__)
+extern const KernelTable kEmulatedAvxVnniKernels;  // avxvnni_emulated_test.cc
+#endif
+
+// The machine's sets, and those that are emulated.
 inline std::vector<Kernels> all_kernels() {
   std::vector<Kernels> all;
   for (const std::string_view name : Kernels::available()) all.push_back(Kernels::named(name).value());
+#if defined(__x86_64__)
+  all.push_back(Kernels(&kEmulatedAvxVnniKernels));
+#endif
   return all;
 }
 

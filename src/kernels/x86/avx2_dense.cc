@@ -1,4 +1,4 @@
-#include "kernels/x86/avx2_common.h"
+#include "kernels/x86/avx2_dense.h"
 #include "kernels/x86/avx2_kernels.h"
 
 namespace nestling {
@@ -35,14 +35,7 @@ void tile(const DenseArgs& a) {
       add_flipped_dot(dot[m][1], abs1, negative1, xx, ones);
     }
   }
-  NESTLING_UNROLL for (int half = 0; half < 2; ++half) {
-    const __m256 w_scale =
-        _mm256_loadu_ps(reinterpret_cast<const float*>(a.w + dense_code_bytes(a.words)) + 8 * half);
-    NESTLING_UNROLL for (int m = 0; m < kRows; ++m) {
-      const __m256 scale = _mm256_mul_ps(w_scale, _mm256_set1_ps(a.x.scales[m]));
-      _mm256_storeu_ps(a.y + m * a.y_stride + 8 * half, _mm256_mul_ps(_mm256_cvtepi32_ps(dot[m][half]), scale));
-    }
-  }
+  store_dense(a, dot);
 }
 
 }  // namespace

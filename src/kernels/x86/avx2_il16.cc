@@ -1,6 +1,4 @@
-#include <cstring>
-
-#include "kernels/x86/avx2_common.h"
+#include "kernels/x86/avx2_il16.h"
 #include "kernels/x86/avx2_kernels.h"
 
 namespace nestling {
@@ -10,16 +8,11 @@ using namespace avx2;
 
 // ---- quantised weights
 
-template <int kTokens>
-struct Sums {
-  __m256i of[kTokens][2];  // int32 dots of one block, [token][half of the 16 rows]
-};
-
 // One pmaddwd per block: with the offset's correction as the start the final int16 sum fits (8 * 127 * 16 = 16,256),
 // and what wraps on the way does not matter.
 template <int kTokens>
 NESTLING_AVX2_INLINE void dot_q4(const std::byte* cell, const int32_t* x, const int32_t* corrections,
-                                 Sums<kTokens>& sums) {
+                                 BlockSums<kTokens>& sums) {
   __m256i acc[kTokens][2];
   NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) acc[m][0] = acc[m][1] = _mm256_set1_epi32(corrections[m]);
   NESTLING_UNROLL for (int j = 0; j < 4; ++j) {
@@ -43,7 +36,7 @@ NESTLING_AVX2_INLINE void dot_q4(const std::byte* cell, const int32_t* x, const 
 // Codes of 6 bits fill int16 after 16 inputs (32 * 127 * 8 = 32,512): two pmaddwd per block.
 template <int kTokens>
 NESTLING_AVX2_INLINE void dot_q6(const std::byte* cell, const int32_t* x, const int32_t* corrections,
-                                 Sums<kTokens>& sums) {
+                                 BlockSums<kTokens>& sums) {
   const __m256i ones = _mm256_set1_epi16(1);
   NESTLING_UNROLL for (int part = 0; part < 2; ++part) {
     __m256i acc[kTokens][2];
@@ -70,7 +63,7 @@ NESTLING_AVX2_INLINE void dot_q6(const std::byte* cell, const int32_t* x, const 
 
 // At most 4 tokens together: int32 sums of more do not fit the registers.
 template <int kTokens>
-NESTLING_AVX2_INLINE void dot_q8(const std::byte* cell, const int32_t* x, Sums<kTokens>& sums) {
+NESTLING_AVX2_INLINE void dot_q8(const std::byte* cell, const int32_t* x, BlockSums<kTokens>& sums) {
   constexpr int kTogether = kTokens <= 4 ? kTokens : (kTokens + 1) / 2;
   const __m256i ones = _mm256_set1_epi16(1);
   NESTLING_UNROLL for (int first = 0; first < kTokens; first += kTogether) {
@@ -94,71 +87,19 @@ NESTLING_AVX2_INLINE void dot_q8(const std::byte* cell, const int32_t* x, Sums<k
   }
 }
 
-template <WeightType kType, int kTokens, int kStreams>
-void quantized_tile(const Il16Args& a) {
-  // The float sums do not fit beside the integer ones; they live in the L1 cache.
-  alignas(32) float acc[kStreams][kTokens][kLanes] = {};
-  if (a.accumulate)
-    for (int s = 0; s < kStreams; ++s)
-      for (int m = 0; m < kTokens; ++m)
-        std::memcpy(acc[s][m], a.y + m * a.y_stride + s * a.y_stream, sizeof(acc[s][m]));
-  const int32_t* x = a.tile.codes;
-  const int32_t* corrections = a.tile.corrections;
-  const float* x_scales = a.tile.scales;
-  const int64_t blocks = a.cols / kQuantBlock;
-  for (int64_t block = 0; block < blocks; ++block) {
-    const std::byte* superblock = a.w + block / 2 * il16_superblock_bytes(kType);
-    const int64_t half_block = block % 2;
-    for (int s = 0; s < kStreams; ++s, superblock += a.w_stream) {
-      const std::byte* cell = superblock + kLineBytes + half_block * cell_bytes(kType);
-      Sums<kTokens> sums;
-      if constexpr (kType == WeightType::kQ4)
-        dot_q4<kTokens>(cell, x, corrections, sums);
-      else if constexpr (kType == WeightType::kQ6)
-        dot_q6<kTokens>(cell, x, corrections, sums);
-      else
-        dot_q8<kTokens>(cell, x, sums);
-      NESTLING_UNROLL for (int half = 0; half < 2; ++half) {
-        const __m256 w_scale = load_half8(superblock + 32 * half_block + 16 * half);
-        NESTLING_UNROLL for (int m = 0; m < kTokens; ++m) {
-          float* sum = acc[s][m] + 8 * half;
-          const __m256 scale = _mm256_mul_ps(w_scale, _mm256_broadcast_ss(x_scales + m));
-          _mm256_store_ps(sum, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums.of[m][half]), scale, _mm256_load_ps(sum)));
-        }
-      }
-    }
-    x += 8 * kTokens;
-    corrections += 3 * kTokens;
-    x_scales += kTokens;
+struct BlockDot {
+  static constexpr int kCorrectionWords = correction_words(Corrections::kPacked);
+  template <WeightType kType, int kTokens>
+  NESTLING_AVX2_INLINE static void run(const std::byte* cell, const int32_t* x, const int32_t* corrections,
+                                       BlockSums<kTokens>& sums) {
+    if constexpr (kType == WeightType::kQ4)
+      dot_q4<kTokens>(cell, x, corrections, sums);
+    else if constexpr (kType == WeightType::kQ6)
+      dot_q6<kTokens>(cell, x, corrections, sums);
+    else
+      dot_q8<kTokens>(cell, x, sums);
   }
-  for (int s = 0; s < kStreams; ++s)
-    for (int m = 0; m < kTokens; ++m)
-      std::memcpy(a.y + m * a.y_stride + s * a.y_stream, acc[s][m], sizeof(acc[s][m]));
-}
-
-template <WeightType kType, int kStreams>
-void quantized_streams(const Il16Args& a) {
-  switch (a.tokens) {
-    case 1: return quantized_tile<kType, 1, kStreams>(a);
-    case 2: return quantized_tile<kType, 2, kStreams>(a);
-    case 3: return quantized_tile<kType, 3, kStreams>(a);
-    case 4: return quantized_tile<kType, 4, kStreams>(a);
-    case 5: return quantized_tile<kType, 5, kStreams>(a);
-    case 6: return quantized_tile<kType, 6, kStreams>(a);
-  }
-}
-
-template <WeightType kType>
-void quantized(const Il16Args& a) {
-  if (a.streams == 4) return quantized_streams<kType, 4>(a);
-  Il16Args one = a;
-  one.streams = 1;
-  for (int s = 0; s < a.streams; ++s) {
-    quantized_streams<kType, 1>(one);
-    one.w += a.w_stream;
-    one.y += a.y_stream;
-  }
-}
+};
 
 // ---- float weights
 
@@ -233,8 +174,8 @@ void floats(const Il16Args& a) {
 
 void avx2_il16_f32(const Il16Args& a) { floats<WeightType::kF32>(a); }
 void avx2_il16_bf16(const Il16Args& a) { floats<WeightType::kBF16>(a); }
-void avx2_il16_q8(const Il16Args& a) { quantized<WeightType::kQ8>(a); }
-void avx2_il16_q6(const Il16Args& a) { quantized<WeightType::kQ6>(a); }
-void avx2_il16_q4(const Il16Args& a) { quantized<WeightType::kQ4>(a); }
+void avx2_il16_q8(const Il16Args& a) { quantized_il16<BlockDot, WeightType::kQ8>(a); }
+void avx2_il16_q6(const Il16Args& a) { quantized_il16<BlockDot, WeightType::kQ6>(a); }
+void avx2_il16_q4(const Il16Args& a) { quantized_il16<BlockDot, WeightType::kQ4>(a); }
 
 }  // namespace nestling

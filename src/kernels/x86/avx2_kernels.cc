@@ -6,10 +6,6 @@
 namespace nestling {
 namespace {
 
-bool supported() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-}
-
 // pmaddubsw, pmaddwd, paddd: what any 8-bit weights can do. 4-bit codes can do better, they need fewer pmaddwd.
 int64_t int8_products(int64_t rounds) {
   constexpr int kChains = 8;
@@ -26,7 +22,13 @@ int64_t int8_products(int64_t rounds) {
   return rounds * kChains * 32;
 }
 
-int64_t float_products(int64_t rounds) {
+}  // namespace
+
+bool avx2_supported() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+}
+
+int64_t avx2_float_products(int64_t rounds) {
   constexpr int kChains = 10;  // four cycles of latency, two a cycle, and a few to spare
   __m256 acc[kChains];
   NESTLING_UNROLL for (int c = 0; c < kChains; ++c) acc[c] = _mm256_setzero_ps();
@@ -37,14 +39,12 @@ int64_t float_products(int64_t rounds) {
   return rounds * kChains * 8;
 }
 
-}  // namespace
-
 // Four far sub-ranges in lock-step, measured at one token (16,384 x 2,048 from memory, one core): 91 to 99 % of plain
 // reading on Zen 4. Kernels of this shape on Zen 3: 97 %, against 76 to 88 % with one stream and prefetch; from 4 tokens
 // on one stream was as fast there.
 constinit const KernelTable kAvx2Kernels = {
     .name = "avx2",
-    .supported = supported,
+    .supported = avx2_supported,
     .tile_rows = 6,
     .corrections = Corrections::kPacked,
     .quantize = avx2_quantize_packed,
@@ -60,7 +60,7 @@ constinit const KernelTable kAvx2Kernels = {
               .code = avx2_dense_code},
     .attention = &kPortableAttention,
     .int8_products = int8_products,
-    .float_products = float_products,
+    .float_products = avx2_float_products,
 };
 
 }  // namespace nestling

@@ -1,9 +1,13 @@
-// The AVX2 functions. The build's baseline is x86-64-v3, so that they need no attributes; the AVX-512 set shares some.
+// The AVX2 functions. The build's baseline is x86-64-v3, so that they need no attributes; the AVX-VNNI and
+// AVX-512 sets share some.
 #pragma once
 
 #include "kernels/kernel_table.h"
 
 namespace nestling {
+
+bool avx2_supported();
+int64_t avx2_float_products(int64_t rounds);
 
 void avx2_quantize_packed(const float* x, int64_t cols, int8_t* codes, int32_t* corrections, float* scales);
 void avx2_quantize_sums(const float* x, int64_t cols, int8_t* codes, int32_t* corrections, float* scales);
