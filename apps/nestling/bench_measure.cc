@@ -124,6 +124,8 @@ class SizeBench {
     }
     NESTLING_TRY(kept_, kept_after_cold_start());
     for (int64_t run = 0; run < options_.repeat; ++run) {
+      session_.reset();  // what closing the one before takes is no part of opening
+      engine_.reset();
       const auto start = Clock::now();
       NESTLING_TRY_VOID(open());
       warm.push_back(milliseconds_since(start));
@@ -195,12 +197,14 @@ class SizeBench {
     const double position = static_cast<double>(prompt) + static_cast<double>(steps) / 2;
     const double bytes = work_.weight_bytes + kv_bytes_read(engine_->config().text, engine_->default_size(),
                                                             *engine_->options().kv, position);
-    std::vector<double> speed, rates, ceilings, shares;
+    std::vector<double> speed, rates, ceilings, shares, forks;
     session_->clear();
     NESTLING_TRY(const GenerateResult warm_up, generate(prompt, 2));
     for (int64_t run = 0; run < options_.repeat; ++run) {
       const double before = probe_.read(engine_->pool());
+      const uint32_t forks_before = engine_->pool().forks();
       NESTLING_TRY(const GenerateResult result, generate(prompt, steps + 1));
+      forks.push_back(static_cast<double>(engine_->pool().forks() - forks_before) / static_cast<double>(steps + 1));
       ceilings.push_back((before + probe_.read(engine_->pool())) / 2);
       engine_->pool().park();
       // From the first token to the last: each step is a pass, the head and a choice.
@@ -213,6 +217,8 @@ class SizeBench {
     add({.what = depth == 0 ? "decode" : fmt::format("decode at {}", depth), .unit = "tokens/s",
          .value = spread_of(speed), .ceiling_name = "plain read", .ceiling_unit = "GB/s",
          .rate = spread_of(rates).median, .ceiling = spread_of(ceilings).median, .share = spread_of(shares)});
+    add({.what = depth == 0 ? "parallel steps per token" : fmt::format("parallel steps per token at {}", depth),
+         .unit = "", .value = spread_of(forks)});
     return {};
   }
 

@@ -196,7 +196,8 @@ void add_engine_options(CLI::App& app, EngineOptions& options) {
     return static_cast<int>(threads);
   };
   add_parsed(app, "--threads", "N",
-             fmt::format("threads, 1 to {} [the fastest cores this process may use]", EngineOptions::kMaxThreads),
+             fmt::format("threads, 1 to {}; steps too small to share use one [the fastest cores this process may use]",
+                         EngineOptions::kMaxThreads),
              store(options.threads, parse_threads));
 }
 

@@ -31,7 +31,7 @@ constexpr int kYields = 2'000;
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads, bool spin) : spin_(spin) {
+ThreadPool::ThreadPool(int threads, bool spin, int64_t worth_sharing) : spin_(spin), worth_sharing_(worth_sharing) {
   NESTLING_CHECK_GE(threads, 1);
   for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
 }

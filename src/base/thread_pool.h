@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -12,13 +13,22 @@ namespace nestling {
 
 class ThreadPool {
  public:
+  // A fork and a join cost 1 to 2 microseconds, so that two threads are no faster than one at what takes one thread 2 to
+  // 4. That is about this many bytes of weights (17 to 35 GB/s), or multiply-adds of float32. Less is done by the calling
+  // thread. The smallest products of E2B that threads share, LAuReL's of 2,048 x 64 in q4, have 73,728 bytes.
+  static constexpr int64_t kWorthSharing = 64 << 10;
+
   // `threads` >= 1, the calling thread included. `spin`: false where there are fewer cores than threads.
-  explicit ThreadPool(int threads, bool spin = true);
+  explicit ThreadPool(int threads, bool spin = true, int64_t worth_sharing = kWorthSharing);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
+
+  bool shares(int64_t work) const { return work >= worth_sharing_ && !workers_.empty(); }
+  // How often work was shared since the pool began, modulo 2^32.
+  uint32_t forks() const { return generation_.load(std::memory_order_relaxed); }
 
   // Calls body(thread) once for every thread in [0, size()) and returns when all are done. Not re-entrant.
   template <typename Body>
@@ -35,11 +45,12 @@ class ThreadPool {
   }
 
   // Splits [0, count) into one contiguous range per thread, borders on multiples of `grain`: body(begin, end).
-  // What a range computes must not depend on where it begins: results may not depend on the number of threads.
+  // What a range computes must not depend on where it begins: results may not depend on the number of threads. `work`: of
+  // the whole, in the unit of kWorthSharing; more than that where none is given.
   template <typename Body>
-  void for_ranges(int64_t count, int64_t grain, Body&& body) {
+  void for_ranges(int64_t count, int64_t grain, Body&& body, int64_t work = kMuchWork) {
     const int64_t units = (count + grain - 1) / grain;
-    if (units <= 1 || workers_.empty()) {
+    if (units <= 1 || !shares(work)) {
       if (count > 0) body(int64_t{0}, count);
       return;
     }
@@ -53,9 +64,10 @@ class ThreadPool {
   // The same, but the last quarter of every range is cut into pieces that whoever is free takes: cores that share memory
   // with others are never equally fast. For ranges worth many microseconds; body may be called several times per thread.
   template <typename Body>
-  void for_shares(int64_t count, int64_t grain, Body&& body) {
+  void for_shares(int64_t count, int64_t grain, Body&& body, int64_t work = kMuchWork) {
     const int64_t units = (count + grain - 1) / grain, threads = size();
-    if (threads > kMaxShared || units < 8 * kPieces * threads) return for_ranges(count, grain, body);
+    if (threads > kMaxShared || units < 8 * kPieces * threads || !shares(work))
+      return for_ranges(count, grain, body, work);
     struct alignas(64) Taken {
       std::atomic<int> pieces{0};
     };
@@ -80,6 +92,7 @@ class ThreadPool {
   void park();
 
  private:
+  static constexpr int64_t kMuchWork = std::numeric_limits<int64_t>::max();
   static constexpr int kPieces = 3;      // of a tail
   static constexpr int kMaxShared = 16;  // threads
   using Function = void (*)(void*, int);
@@ -89,6 +102,7 @@ class ThreadPool {
 
   std::vector<std::thread> workers_;
   bool spin_;
+  int64_t worth_sharing_;
   Function function_ = nullptr;
   void* context_ = nullptr;
   alignas(64) std::atomic<uint32_t> generation_{0};

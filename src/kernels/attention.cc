@@ -197,17 +197,25 @@ class Tile {
 
 int64_t tile_queries(int64_t heads, int64_t kv_heads) { return kTileRows * (heads / kv_heads); }
 
+// Multiply-adds with keys and values, all rows taken for the last one.
+int64_t work_of(const AttentionRows& rows, int64_t head_dim) {
+  const int64_t seen = rows.first_position + rows.rows;
+  return rows.rows * (rows.window > 0 ? std::min(seen, rows.window) : seen) * rows.heads * 2 * head_dim;
+}
+
 // Calls body(scratch, item) for every item, on the thread that is free first.
 template <typename Body>
-void for_items(ThreadPool& pool, int64_t items, std::byte* scratch, int64_t queries, int64_t head_dim, Body&& body) {
+void for_items(ThreadPool& pool, int64_t work, int64_t items, std::byte* scratch, int64_t queries, int64_t head_dim,
+               Body&& body) {
   std::atomic<int64_t> next{0};
-  pool.run([&](int thread) {
+  const auto share = [&](int thread) {
     const Scratch memory = Scratch::at(
         reinterpret_cast<float*>(scratch) + thread * Scratch::floats(queries, head_dim), queries, head_dim);
     for (int64_t i = next.fetch_add(1, std::memory_order_relaxed); i < items;
          i = next.fetch_add(1, std::memory_order_relaxed))
       body(memory, i);
-  });
+  };
+  pool.shares(work) ? pool.run(share) : share(0);
 }
 
 // One row: its segments are divided among the threads as well.
@@ -219,10 +227,11 @@ void attend_one(ThreadPool& pool, const AttentionKernel& kernel, const KvLayer& 
   const auto part = [&](int64_t kv_head, int64_t segment) {
     return Sums::at(parts + (kv_head * segments + segment) * Sums::floats(group, head_dim), group, head_dim);
   };
-  for_items(pool, kv.kv_heads() * segments, scratch, queries, head_dim, [&](const Scratch& memory, int64_t i) {
+  const auto run = [&](const Scratch& memory, int64_t i) {
     const int64_t kv_head = i % kv.kv_heads(), segment = i / kv.kv_heads();
     Tile(kernel, kv, rows, kv_head, 0, 1, memory).run_segment(first_segment + segment, part(kv_head, segment));
-  });
+  };
+  for_items(pool, work_of(rows, head_dim), kv.kv_heads() * segments, scratch, queries, head_dim, run);
   const Scratch memory = Scratch::at(reinterpret_cast<float*>(scratch), queries, head_dim);
   for (int64_t kv_head = 0; kv_head < kv.kv_heads(); ++kv_head) {
     const Sums whole = Sums::at(memory.whole, group, head_dim);
@@ -250,13 +259,14 @@ void attend(const Kernels& kernels, ThreadPool& pool, const KvLayer& kv, const A
     if (segments <= kMostParts) return attend_one(pool, kernel, kv, rows, first_segment, segments, scratch);
   }
   const int64_t row_tiles = ceil_div(rows.rows, kTileRows);
-  for_items(pool, row_tiles * kv.kv_heads(), scratch, queries, head_dim, [&](const Scratch& memory, int64_t i) {
+  const auto run = [&](const Scratch& memory, int64_t i) {
     const int64_t row0 = i / kv.kv_heads() * kTileRows;
     const Tile tile(kernel, kv, rows, i % kv.kv_heads(), row0, std::min(rows.rows, row0 + kTileRows), memory);
     const Sums whole = Sums::at(memory.whole, tile.queries(), head_dim);
     tile.run(Sums::at(memory.part, tile.queries(), head_dim), whole);
     tile.write(whole);
-  });
+  };
+  for_items(pool, work_of(rows, head_dim), row_tiles * kv.kv_heads(), scratch, queries, head_dim, run);
 }
 
 }  // namespace nestling

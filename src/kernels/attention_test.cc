@@ -44,7 +44,7 @@ class Case {
 
   // Rows [begin, end), chunk by chunk.
   std::vector<float> run(const Kernels& kernels, int threads, int64_t begin, int64_t end, int64_t chunk) {
-    ThreadPool pool(threads);
+    ThreadPool pool(threads, /*spin=*/true, /*worth_sharing=*/0);
     const AlignedBuffer scratch(attention_scratch_bytes(shape_.heads, shape_.kv_heads, shape_.head_dim, threads));
     std::vector<float> out(static_cast<size_t>((end - begin) * stride()));
     for (int64_t row = begin; row < end; row += chunk) {

@@ -136,10 +136,12 @@ void check(const Activations& x, const Product& product) {
 
 void matmul_many(const Kernels& kernels, ThreadPool& pool, const Activations& x, std::span<const Product> products) {
   const KernelTable& table = kernels.table();
-  int64_t groups = 0;
+  int64_t groups = 0, work = 0;
   for (const Product& product : products) {
     check(x, product);
     groups += row_groups(product.w.rows);
+    const WeightMatrix& w = product.w;
+    work += x.rows() * static_cast<int64_t>(packed_bytes(w.type, w.layout, w.rows, w.cols));
   }
   if (groups == 0 || x.rows() == 0) return;
   // A unit is one row group for one part of the tokens. Tokens are divided only where there are too few groups.
@@ -147,7 +149,7 @@ void matmul_many(const Kernels& kernels, ThreadPool& pool, const Activations& x,
   const int64_t wanted = pool.size() == 1 ? 1 : ceil_div(4 * pool.size(), groups);
   const int64_t parts = std::clamp<int64_t>(wanted, 1, token_tiles);
 
-  pool.for_shares(groups * parts, 1, [&](int64_t begin, int64_t end) {
+  const auto run = [&](int64_t begin, int64_t end) {
     int64_t unit = begin;
     for (int64_t part = unit / groups; unit < end; ++part) {
       const Range tokens{token_tiles * part / parts * table.tile_rows,
@@ -163,7 +165,8 @@ void matmul_many(const Kernels& kernels, ThreadPool& pool, const Activations& x,
         first += count;
       }
     }
-  });
+  };
+  pool.for_shares(groups * parts, 1, run, work);
 }
 
 void matmul(const Kernels& kernels, ThreadPool& pool, const Activations& x, const WeightMatrix& w, float* y,

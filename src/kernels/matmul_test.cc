@@ -14,7 +14,7 @@ constexpr float kUntouched = -123.5f;
 
 std::vector<float> product(const Kernels& kernels, const WeightMatrix& w, const std::vector<float>& x, int64_t rows,
                            int threads, int64_t x_cols, int64_t y_stride) {
-  ThreadPool pool(threads, /*spin=*/false);
+  ThreadPool pool(threads, /*spin=*/false, /*worth_sharing=*/0);
   Prepared prepared(kernels, pool, x, rows, x_cols);
   std::vector<float> y(rows * y_stride, kUntouched);
   matmul(kernels, pool, prepared.activations, w, y.data(), y_stride);
@@ -159,7 +159,7 @@ TEST(Matmul, RowsAndThreadsDoNotMatter) {
 TEST(Matmul, ManyEqualsOneByOne) {
   const int64_t k = 96, m = 5;
   const std::vector<float> x = random_values(m * k, 11);
-  ThreadPool pool(3, /*spin=*/false);
+  ThreadPool pool(3, /*spin=*/false, /*worth_sharing=*/0);
   for (const Kernels& kernels : all_kernels()) {
     Prepared prepared(kernels, pool, x, m, k);
     std::vector<Packed> packed;
@@ -175,6 +175,23 @@ TEST(Matmul, ManyEqualsOneByOne) {
     for (size_t i = 0; i < products.size(); ++i)
       EXPECT_TRUE(same_bits(y[i], product(kernels, packed[i].w, x, m))) << kernels.name() << " " << i;
   }
+}
+
+// The largest product of a decoded token of models/nano's layers, gate and up, and the smallest of E2B's that divides.
+TEST(Matmul, SmallProductsStayOnTheCallingThread) {
+  const auto forks = [](int64_t n, int64_t k, int64_t rows) {
+    ThreadPool pool(2, /*spin=*/false);
+    const Packed packed = pack(WeightType::kQ4, Layout::kIl16, n, k, random_values(n * k, 13));
+    const std::vector<float> x = random_values(rows * k, 14);
+    Prepared prepared(scalar_kernels(), pool, x, rows, k);
+    const uint32_t before = pool.forks();
+    std::vector<float> y(rows * n);
+    matmul(scalar_kernels(), pool, prepared.activations, packed.w, y.data(), n);
+    return pool.forks() - before;
+  };
+  EXPECT_EQ(forks(768, 96, 1), 0u);
+  EXPECT_EQ(forks(768, 96, 2), 1u);
+  EXPECT_EQ(forks(64, 2048, 1), 1u);
 }
 
 TEST(Kernels, NamesAndErrors) {

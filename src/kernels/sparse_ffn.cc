@@ -174,12 +174,13 @@ void sparse_up(const Kernels& kernels, ThreadPool& pool, const Activations& x, c
   }
   const UpProduct product(kernels.table(), form, up, kept, values);
   constexpr int64_t kFewRows = 4;
+  const int64_t work = (kept.offsets[kept.rows] - kept.offsets[0]) * up.cols;
   if (kept.rows < kFewRows) {
     const int64_t first = kept.offsets[0];
     pool.for_ranges(kept.offsets[kept.rows] - first, 4,
-                    [&](int64_t begin, int64_t end) { product.run_entries(first + begin, first + end); });
+                    [&](int64_t begin, int64_t end) { product.run_entries(first + begin, first + end); }, work);
   } else {
-    pool.for_ranges(up.rows, 16, [&](int64_t begin, int64_t end) { product.run_neurons(begin, end); });
+    pool.for_ranges(up.rows, 16, [&](int64_t begin, int64_t end) { product.run_neurons(begin, end); }, work);
   }
 }
 
@@ -205,7 +206,7 @@ void sparse_down(const Kernels& kernels, ThreadPool& pool, const SparseSelection
     pool.for_ranges(kept.rows, 1, prepare);
 
   const auto run = kernels.table().sparse_down[static_cast<int>(down.type)];
-  pool.for_ranges(down.rows, kInputMajorWidth, [&](int64_t begin, int64_t end) {
+  const auto add_outputs = [&](int64_t begin, int64_t end) {
     SparseDownArgs a;
     a.w = down.data;
     a.rows = down.stored_rows;
@@ -223,7 +224,8 @@ void sparse_down(const Kernels& kernels, ThreadPool& pool, const SparseSelection
         run(a);
       }
     }
-  });
+  };
+  pool.for_ranges(down.rows, kInputMajorWidth, add_outputs, (kept.offsets[kept.rows] - kept.offsets[0]) * down.rows);
 }
 
 }  // namespace nestling

@@ -28,7 +28,7 @@ struct Selection {
 
 std::vector<float> up_values(const Kernels& kernels, const WeightMatrix& up, const std::vector<float>& x,
                              const Selection& kept, int threads) {
-  ThreadPool pool(threads, /*spin=*/false);
+  ThreadPool pool(threads, /*spin=*/false, /*worth_sharing=*/0);
   Prepared prepared(kernels, pool, x, kept.view.rows, up.cols);
   std::vector<float> values(kept.neurons.size());
   sparse_up(kernels, pool, prepared.activations, up, kept.view, values.data());
@@ -37,7 +37,7 @@ std::vector<float> up_values(const Kernels& kernels, const WeightMatrix& up, con
 
 std::vector<float> down_product(const Kernels& kernels, const WeightMatrix& down, const Selection& kept,
                                 const std::vector<float>& values, int threads) {
-  ThreadPool pool(threads, /*spin=*/false);
+  ThreadPool pool(threads, /*spin=*/false, /*worth_sharing=*/0);
   const int64_t rows = kept.view.rows;
   AlignedBuffer scratch(sparse_down_scratch_bytes(rows, down.rows, down.cols, threads));
   std::vector<float> y(rows * down.rows, NAN);

@@ -160,7 +160,8 @@ Status Engine::choose_default_size() {
 
 Status Engine::plan_and_reserve() {
   options_.chunk = std::min(options_.chunk, options_.context);
-  pool_ = std::make_unique<ThreadPool>(options_.threads, options_.threads <= available_core_count());
+  pool_ = std::make_unique<ThreadPool>(options_.threads, options_.threads <= available_core_count(),
+                                       options_.worth_sharing);
   towers_ = std::make_unique<Towers>(TowerContext{&package_, &kernels_, pool_.get(), &config_});
   request_ = {.context = options_.context, .chunk = options_.chunk, .kv = *options_.kv, .ple = options_.ple,
               .threads = options_.threads};

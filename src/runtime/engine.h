@@ -17,6 +17,7 @@ namespace nestling {
 
 struct EngineOptions {
   int threads = 0;                        // 0: default_thread_count()
+  int64_t worth_sharing = ThreadPool::kWorthSharing;  // work below it is done by one thread; 0 in tests of small models
   int64_t context = 4096;                 // tokens a conversation may hold, prompt and answer
   int64_t chunk = 256;                    // most prompt tokens of one pass
   std::optional<KvType> kv;               // default bf16; f32 when the weights are f32

@@ -43,12 +43,11 @@ struct Tokenizer::Impl {
 
   bool is_control(int32_t id) const { return processor.IsControl(id) || processor.IsUnknown(id); }
 
-  void index_controls() {
-    for (int32_t id = 0; id < processor.GetPieceSize(); ++id) {
-      if (!is_control(id)) continue;
-      const std::string& piece = processor.IdToPiece(id);
-      control_sizes.push_back(piece.size());
-      control_first_bytes.set(static_cast<uint8_t>(piece.front()));
+  void index_controls(const SentencePieceModel& model) {
+    for (const SentencePiece& piece : model.pieces) {
+      if (piece.type != PieceType::kControl && piece.type != PieceType::kUnknown) continue;
+      control_sizes.push_back(piece.text.size());
+      control_first_bytes.set(static_cast<uint8_t>(piece.text.front()));
     }
     std::ranges::sort(control_sizes, std::greater());
     control_sizes.erase(std::ranges::unique(control_sizes).begin(), control_sizes.end());
@@ -105,7 +104,7 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::load(std::string_view model_bytes)
   // Written anew, so that the library sees nothing of the file but what was checked.
   const auto status = tokenizer->impl_->processor.LoadFromSerializedProto(serialize_sentencepiece_model(model));
   if (!status.ok()) return fail(ErrorCode::kModel, "tokenizer model: {}", status.error_message());
-  tokenizer->impl_->index_controls();
+  tokenizer->impl_->index_controls(model);
   return tokenizer;
 }
 

@@ -32,6 +32,7 @@ TEST(MultimodalGolden, PictureAndSoundInOnePrompt) {
   request.generate = golden.find("generated_ids")->elements();
   EngineOptions options;
   options.threads = 2;
+  options.worth_sharing = 0;
   options.context = options.chunk = 512;
   const auto engine = package.open(options);
   request.size = engine->default_size();

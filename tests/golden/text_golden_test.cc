@@ -37,6 +37,7 @@ std::vector<TraceTensor> trace(const fs::path& checkpoint, const SafetensorsFile
     request.media.sounds = {features(golden, "input.audio_encoder_out", "input.audio_valid")};
   EngineOptions options;
   options.threads = threads;
+  options.worth_sharing = 0;
   options.context = 64;
   options.chunk = 64;
   options.size = size;

@@ -32,6 +32,7 @@ class SessionTest : public testing::Test {
   static EngineOptions options(int64_t context = 96) {
     EngineOptions o;
     o.threads = 2;
+    o.worth_sharing = 0;
     o.context = context;
     o.chunk = 16;
     return o;

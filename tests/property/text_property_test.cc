@@ -10,6 +10,7 @@ namespace {
 EngineOptions small_options(int threads = 2) {
   EngineOptions options;
   options.threads = threads;
+  options.worth_sharing = 0;
   options.context = 96;
   options.chunk = 32;
   return options;

@@ -60,13 +60,14 @@ Status PerLayerInputs::arrive(const Step& step) {
   arrived_ = true;
   NESTLING_TRY_VOID(store_.wait(ticket_));
   const int64_t width = store_.table().cols;
-  step.pool.run([&](int thread) {
+  const auto combine_share = [&](int thread) {
     float* ple = step.workspace.ple_rows + thread * width;
     for (int64_t t = thread; t < step.rows; t += step.pool.size()) {
       unpack_stored_row(store_.table().type, width, store_.row(ticket_, t), ple);
       combine(step, t, ple);
     }
-  });
+  };
+  step.rows == 1 ? combine_share(0) : step.pool.run(combine_share);
   if (step.taps != nullptr) tap(step);
   return {};
 }

@@ -121,6 +121,9 @@ Result<const float*> TextModel::forward(const Kernels& kernels, ThreadPool& pool
   return ws.normed;
 }
 
+// A capped logit costs some ten multiply-adds (tanh).
+constexpr int64_t kSoftcapWork = 10;
+
 void TextModel::logits(const Kernels& kernels, ThreadPool& pool, Workspace& ws, const float* hidden, int64_t rows,
                        float* out) const {
   const int64_t D = config_.hidden_size, V = config_.vocab_size, stored = weights_.embed_tokens.rows;
@@ -130,7 +133,8 @@ void TextModel::logits(const Kernels& kernels, ThreadPool& pool, Workspace& ws, 
   for (int64_t t = 0; t < rows; ++t) {
     float* row = out + t * V;
     if (cap > 0)
-      pool.for_ranges(stored, 1024, [&](int64_t begin, int64_t end) { softcap(row + begin, end - begin, cap); });
+      pool.for_ranges(stored, 1024, [&](int64_t begin, int64_t end) { softcap(row + begin, end - begin, cap); },
+                      stored * kSoftcapWork);
     std::fill(row + stored, row + V, row[0]);
   }
 }
