@@ -13,7 +13,7 @@
 namespace nestling {
 namespace {
 
-// Rows up to the fourth cost a kernel little beside the reading of the weights (docs/performance.md, "Speculation").
+// Not chosen by measurement yet (docs/performance.md, "Speculation").
 constexpr int64_t kDefaultProposals = 3;
 
 // "--top-k" -> "NESTLING_TOP_K"; a positional argument "model" -> "NESTLING_MODEL".

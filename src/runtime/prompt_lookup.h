@@ -15,7 +15,7 @@ namespace nestling {
 // every time.
 class ProposalBudget {
  public:
-  // A row more costs a quarter of a pass or less (docs/performance.md, "Speculation"); a token accepted spares a pass.
+  // Assumed: a row more costs a quarter of a pass (docs/performance.md, "Speculation"); a token accepted spares a pass.
   static constexpr int64_t kRowCost = 25, kTokenGain = 100;
   // What proposals may lose before any was accepted, and after the last one that was.
   static constexpr int64_t kFirstCredit = 50, kMostCredit = 200;
