@@ -100,6 +100,9 @@ class Probe {
 Status measure_size(const std::filesystem::path& package, const BenchOptions& options, const std::string& size,
                     const Probe& probe, BenchReport& report);
 
+// bench_rows.cc: passes of 1, 2, 4 and 8 rows (`ids`: 8 of them), appended to report.measurements.
+Status measure_rows(Engine& engine, std::span<const int32_t> ids, int64_t repeat, BenchReport& report);
+
 // bench_media.cc: the encoders of pictures and sounds, appended to report.measurements.
 Status measure_media(const std::filesystem::path& package, const BenchOptions& options, const Probe& probe,
                      BenchReport& report);

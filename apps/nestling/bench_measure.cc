@@ -80,6 +80,8 @@ class SizeBench {
     NESTLING_TRY_VOID(check_lengths());
     for (const int64_t tokens : prompts_) NESTLING_TRY_VOID(measure_prefill(tokens));
     for (const int64_t depth : options_.depths) NESTLING_TRY_VOID(measure_decode(depth));
+    NESTLING_TRY_VOID(measure_rows(*engine_, random_ids(engine_->config().text, Engine::kLogitRows), options_.repeat,
+                                   report_));
     finish_memory();
     return {};
   }

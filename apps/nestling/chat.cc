@@ -64,6 +64,7 @@ class Chat {
     turn_.sampling = options.sampling.resolve(engine.config().generation);
     turn_.max_tokens = options.answer.max_tokens;
     turn_.stop = options.answer.stop;
+    turn_.speculate = options.answer.speculate;
     turn_.on_text = [this](std::string_view piece) {
       if (written_) written_ = write_stdout(piece);
       if (written_) written_ = flush_stdout();
@@ -225,6 +226,8 @@ class Chat {
                r.prompt_tokens, r.cached_tokens, r.prompt_tokens - r.cached_tokens, r.prefill_ms, prefill_tps(r));
     fmt::print(stderr, "answer      {} tokens in {:.0f} ms ({:.1f} tokens/s), first after {:.0f} ms, ended by {}\n",
                r.completion_tokens, r.decode_ms, decode_tps(r), r.first_token_ms, r.finish_reason);
+    if (turn_.speculate > 0)
+      fmt::print(stderr, "speculation {} tokens proposed, {} accepted\n", r.proposed_tokens, r.accepted_tokens);
     if (!r.media.empty())
       fmt::print(stderr, "media       {}: pictures encoded in {:.0f} ms, sounds in {:.0f} ms, {} from the cache\n",
                  r.media.size(), r.image_ms, r.audio_ms, std::ranges::count(r.media, true, &MediaReport::cached));

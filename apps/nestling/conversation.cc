@@ -72,6 +72,7 @@ Result<Answer> Conversation::answer(const std::vector<ContentArgument>& content,
                           .sampling = turn.sampling,
                           .max_tokens = turn.max_tokens,
                           .stop = turn.stop,
+                          .speculate = turn.speculate,
                           .cancelled = interrupt_flag(),
                           .on_text = turn.on_text};
   request.prompt.append(std::move(prepared.input));

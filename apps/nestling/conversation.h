@@ -20,6 +20,7 @@ struct Turn {
   SamplingParams sampling;  // the seed moves on with every turn
   int64_t max_tokens = 0;
   std::vector<std::string> stop;
+  int64_t speculate = 0;
   std::function<void(std::string_view)> on_text;
 };
 

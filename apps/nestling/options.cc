@@ -8,8 +8,13 @@
 
 #include <CLI/CLI.hpp>
 
+#include "runtime/session.h"
+
 namespace nestling {
 namespace {
+
+// Not chosen by measurement yet (docs/performance.md, "Speculation").
+constexpr int64_t kDefaultProposals = 3;
 
 // "--top-k" -> "NESTLING_TOP_K"; a positional argument "model" -> "NESTLING_MODEL".
 CLI::Option* with_twin(CLI::Option* option) {
@@ -119,6 +124,16 @@ Result<std::vector<int32_t>> parse_ids(std::string_view text) {
     if (comma == std::string_view::npos) return ids;
     text.remove_prefix(comma + 1);
   }
+}
+
+Result<int64_t> parse_speculate(std::string_view text) {
+  constexpr std::string_view kLookup = "lookup";
+  if (text == "off") return 0;
+  if (text == kLookup) return kDefaultProposals;
+  if (text.starts_with(kLookup) && text[kLookup.size()] == ':')
+    if (const auto most = parse_whole(text.substr(kLookup.size() + 1), 1, Session::kMostProposals)) return *most;
+  return fail(ErrorCode::kUsage, "\"{}\" is unknown; off, lookup, and lookup:1 to lookup:{} are allowed", text,
+              Session::kMostProposals);
 }
 
 CLI::Option* add_text(CLI::App& app, const std::string& name, std::string& target, const std::string& help) {
@@ -256,6 +271,11 @@ void add_answer_options(CLI::App& app, AnswerChoice& choice) {
   add_whole(app, "-n,--max-tokens", choice.max_tokens, 1, std::numeric_limits<int64_t>::max(),
             "most tokens of an answer, 1 or more [until the model stops or the context is full]");
   add_texts(app, "--stop", choice.stop, "end the answer before this text; may be repeated, up to 64 times");
+  add_parsed(app, "--speculate", "HOW",
+             fmt::format("off, or lookup[:K]: propose what followed the same words earlier in the conversation, at most K tokens "
+                         "a pass, 1 to {}; the answer is the same, texts that repeat come faster [off; K {}]",
+                         Session::kMostProposals, kDefaultProposals),
+             store(choice.speculate, parse_speculate));
 }
 
 void add_image_size(CLI::App& app, int64_t& size) {

@@ -40,6 +40,8 @@ Result<uint64_t> parse_bytes(std::string_view text);
 // "2,5,17"
 Result<std::vector<int32_t>> parse_ids(std::string_view text);
 Result<int64_t> parse_whole(std::string_view text, int64_t low, int64_t high);
+// "off", "lookup", "lookup:3": most tokens proposed for a pass.
+Result<int64_t> parse_speculate(std::string_view text);
 
 // --weights --head-weights --ple-weights
 struct WeightChoice {
@@ -73,10 +75,11 @@ struct SamplingChoice {
 };
 void add_sampling_options(CLI::App& app, SamplingChoice& choice);
 
-// -n --stop: where an answer ends.
+// -n --stop --speculate: where an answer ends and how its passes are made.
 struct AnswerChoice {
   int64_t max_tokens = 0;  // 0: no limit but the context
   std::vector<std::string> stop;
+  int64_t speculate = 0;  // most tokens proposed for a pass; 0: off
 };
 void add_answer_options(CLI::App& app, AnswerChoice& choice);
 

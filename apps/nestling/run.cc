@@ -58,6 +58,8 @@ nlohmann::ordered_json result_json(const Engine& engine, const GenerateRequest& 
            {{"prompt_tokens", result.prompt_tokens},
             {"completion_tokens", result.completion_tokens},
             {"cached_tokens", result.cached_tokens},
+            {"proposed_tokens", result.proposed_tokens},
+            {"accepted_tokens", result.accepted_tokens},
             {"media_tokens", prepared.media_tokens},
             {"cached_media", std::ranges::count(prepared.media, true, &MediaReport::cached)}}},
           {"timings", timings_json(engine.load_ms(), result, prepared.image_ms, prepared.audio_ms)},
@@ -92,6 +94,7 @@ Result<int> run_prompt(const RunOptions& options) {
                           .sampling = options.sampling.resolve(engine->config().generation),
                           .max_tokens = options.answer.max_tokens,
                           .stop = options.answer.stop,
+                          .speculate = options.answer.speculate,
                           .cancelled = interrupt_flag()};
   Status written;
   if (!options.json)

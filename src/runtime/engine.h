@@ -50,7 +50,7 @@ class Engine {
   PleStore& ple() { return *ple_; }
   // Logits of up to kLogitRows positions, [kLogitRows, V].
   float* logits() { return logits_.data(); }
-  static constexpr int64_t kLogitRows = 4;
+  static constexpr int64_t kLogitRows = 8;
   static constexpr int64_t kMinPlannedContext = 256;  // smallest context that an over-budget message proposes
 
   // Null when the checkpoint had no tokenizer: ids only.

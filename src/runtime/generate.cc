@@ -1,7 +1,9 @@
-// Session::generate: the one decode loop. Streaming is a callback, sampling a parameter.
+// Session::generate: the one decode loop. Streaming is a callback, sampling a parameter, speculation a source of more rows
+// for a pass.
 #include <algorithm>
 #include <chrono>
 
+#include "runtime/prompt_lookup.h"
 #include "runtime/session.h"
 #include "text/detokenizer.h"
 #include "text/stop_strings.h"
@@ -90,13 +92,12 @@ void Session::reuse_prefix(const PromptInput& prompt, const ModelSize& size, std
                                  common));
     common = 0;
   }
-  if (!kv_->can_rewind(position(), static_cast<int64_t>(common))) {
+  if (!kv_->can_rewind(written_, static_cast<int64_t>(common))) {
     limits.push_back(fmt::format("the prompt departs from the conversation at token {}, farther back than the sliding "
                                  "window keeps: all of it is read again", common));
     common = 0;
   }
-  ids_.resize(common);
-  media_keys_.resize(common);
+  keep(common);
   kv_signature_ = signature;
 }
 
@@ -125,16 +126,118 @@ Result<const float*> Session::prefill(const GenerateRequest& request) {
   return hidden;
 }
 
+// An answer in the making: what the rows of a pass predict becomes tokens and text, and these choose the next pass.
+class Session::Decoding {
+ public:
+  Decoding(Session& session, const GenerateRequest& request, StopStrings stops, Clock::time_point started,
+           GenerateResult& result)
+      : session_(session), engine_(session.engine_), request_(request), result_(result), started_(started),
+        context_(engine_.options().context), vocabulary_(engine_.config().text.vocab_size),
+        allowed_(engine_.config().text.vocab_size_per_layer_input),
+        output_(engine_.tokenizer(), std::move(stops), request, result.text),
+        sampler_(request.sampling, vocabulary_, allowed_),
+        lookup_(request.prompt.ids, static_cast<size_t>(context_) + 1, allowed_),
+        budget_(std::min(request.speculate, engine_.options().chunk - 1)) {
+    sampler_.observe_prompt(request.prompt.ids);
+    const int64_t room = context_ - result.prompt_tokens + 1;
+    result.ids.reserve(static_cast<size_t>(request.max_tokens > 0 ? std::min(room, request.max_tokens) : room));
+    pass_ = lookup_.next_pass(0);
+  }
+
+  // `hidden`: of the last token of the prompt; null when cancelled.
+  Status run(const float* hidden) {
+    while (hidden != nullptr) {
+      const auto rows = static_cast<int64_t>(pass_.size());
+      engine_.text().logits(engine_.kernels(), engine_.pool(), engine_.workspace(), hidden, rows, engine_.logits());
+      if (!take_rows()) break;
+      NESTLING_TRY(hidden, session_.forward(pass_, {}, static_cast<int64_t>(pass_.size()), request_.size, 0));
+    }
+    if (result_.finish_reason.empty()) result_.finish_reason = "cancelled";
+    output_.finish();
+    result_.stop_string = output_.matched();
+    result_.completion_tokens = count();
+    return {};
+  }
+
+ private:
+  int64_t count() const { return static_cast<int64_t>(result_.ids.size()); }
+
+  // Row i predicts what follows the i-th token of the pass. It counts as long as every proposed token before it is the one
+  // that was picked: so each token is picked from the logits, and in the order, that one row a pass would give. The session
+  // holds what such passes would have left. Returns whether the answer goes on.
+  bool take_rows() {
+    const size_t proposed = pass_.size() - 1;
+    result_.proposed_tokens += static_cast<int64_t>(proposed);
+    session_.keep(session_.ids_.size() - proposed);
+    for (size_t row = 0;; ++row) {
+      const int32_t id = pick(row);
+      if (request_.use_stop_ids && std::ranges::find(engine_.stop_ids(), id) != engine_.stop_ids().end()) {
+        result_.finish_reason = "stop";
+        return false;
+      }
+      const bool last = count() == request_.max_tokens || session_.position() == context_;
+      const bool as_proposed = row < proposed && id == pass_[row + 1];
+      if (!last && !as_proposed) {
+        budget_.record(static_cast<int64_t>(proposed), static_cast<int64_t>(row));
+        choose_pass();  // its PLE rows are on their way while the text goes out
+      }
+      output_.add(id);
+      if (output_.stopped())
+        result_.finish_reason = "stop";
+      else if (count() == request_.max_tokens)
+        result_.finish_reason = "length";
+      else if (last)
+        result_.finish_reason = "context";
+      if (!result_.finish_reason.empty() || is_cancelled(request_)) return false;
+      if (!as_proposed) return true;
+      session_.ids_.push_back(id);
+      session_.media_keys_.push_back(0);
+      ++result_.accepted_tokens;
+    }
+  }
+
+  int32_t pick(size_t row) {
+    const auto V = static_cast<size_t>(vocabulary_);
+    Sampled sampled = sampler_.sample({engine_.logits() + row * V, V});
+    const int32_t id = sampled.id;
+    result_.ids.push_back(id);
+    lookup_.add(id);
+    if (request_.sampling.top_logprobs > 0) result_.logprobs.push_back(std::move(sampled));
+    if (count() == 1) result_.first_token_ms = milliseconds_since(started_);
+    return id;
+  }
+
+  // The token picked last, and as many after it as the budget, the context and max_tokens have room for.
+  void choose_pass() {
+    int64_t most = std::min(budget_.length(), context_ - session_.position() - 1);
+    if (request_.max_tokens > 0) most = std::min(most, request_.max_tokens - count() - 1);
+    pass_ = lookup_.next_pass(static_cast<size_t>(most));
+    session_.request_ple(0, pass_);
+  }
+
+  Session& session_;
+  Engine& engine_;
+  const GenerateRequest& request_;
+  GenerateResult& result_;
+  const Clock::time_point started_;
+  const int64_t context_, vocabulary_, allowed_;
+  TextOutput output_;
+  Sampler sampler_;
+  PromptLookup lookup_;
+  ProposalBudget budget_;
+  std::span<const int32_t> pass_;  // ids of the pass whose rows come next
+};
+
 Result<GenerateResult> Session::generate(const GenerateRequest& request) {
   const auto started = Clock::now();
   NESTLING_TRY_VOID(check_prompt(request.prompt.ids));
   if (request.max_tokens < 0)
     return fail(ErrorCode::kUsage, "max_tokens: {}; 1 or more, or 0 for no limit, is allowed", request.max_tokens);
+  if (request.speculate < 0 || request.speculate > kMostProposals)
+    return fail(ErrorCode::kUsage, "speculate: {}; 0 (off) to {} proposed tokens a pass are allowed", request.speculate,
+                kMostProposals);
   NESTLING_TRY_VOID(request.sampling.check(engine_.config().text.vocab_size));
   NESTLING_TRY(StopStrings stops, StopStrings::create(request.stop));
-  const TextConfig& config = engine_.config().text;
-  const auto V = static_cast<size_t>(config.vocab_size);
-  const auto context = static_cast<size_t>(engine_.options().context);
   const PleCounters ple_before = engine_.ple().counters();
 
   GenerateResult result;
@@ -147,44 +250,14 @@ Result<GenerateResult> Session::generate(const GenerateRequest& request) {
   NESTLING_TRY(const float* hidden, prefill(request));
   result.prefill_ms = milliseconds_since(started);
 
-  Sampler sampler(request.sampling, config.vocab_size, config.vocab_size_per_layer_input);
-  sampler.observe_prompt(request.prompt.ids);
-  TextOutput output(engine_.tokenizer(), std::move(stops), request, result.text);
-  const size_t room = context - request.prompt.ids.size() + 1;
-  result.ids.reserve(request.max_tokens > 0 ? std::min(room, static_cast<size_t>(request.max_tokens)) : room);
+  Decoding decoding(*this, request, std::move(stops), started, result);
   const auto decode_started = Clock::now();
-
-  while (hidden != nullptr) {
-    engine_.text().logits(engine_.kernels(), engine_.pool(), engine_.workspace(), hidden, 1, engine_.logits());
-    Sampled sampled = sampler.sample({engine_.logits(), V});
-    const int32_t id = sampled.id;
-    result.ids.push_back(id);
-    if (request.sampling.top_logprobs > 0) result.logprobs.push_back(std::move(sampled));
-    if (result.ids.size() == 1) result.first_token_ms = milliseconds_since(started);
-    if (request.use_stop_ids && std::ranges::find(engine_.stop_ids(), id) != engine_.stop_ids().end()) {
-      result.finish_reason = "stop";
-      break;
-    }
-    const bool last = static_cast<int64_t>(result.ids.size()) == request.max_tokens || ids_.size() == context;
-    if (!last) request_ple(0, {&id, 1});  // on its way while the text goes out
-    output.add(id);
-    if (output.stopped())
-      result.finish_reason = "stop";
-    else if (static_cast<int64_t>(result.ids.size()) == request.max_tokens)
-      result.finish_reason = "length";
-    else if (last)
-      result.finish_reason = "context";
-    if (!result.finish_reason.empty() || is_cancelled(request)) break;
-    NESTLING_TRY(hidden, forward({&id, 1}, {}, 1, request.size, 0));
-  }
-  if (result.finish_reason.empty()) result.finish_reason = "cancelled";
-  output.finish();
-  result.stop_string = output.matched();
+  NESTLING_TRY_VOID(decoding.run(hidden));
   result.decode_ms = milliseconds_since(decode_started);
-  result.completion_tokens = static_cast<int64_t>(result.ids.size());
   result.ple = difference(engine_.ple().counters(), ple_before);
   if (result.finish_reason == "context")
-    result.limits.push_back(fmt::format("the answer ends because the context of {} tokens is full", context));
+    result.limits.push_back(fmt::format("the answer ends because the context of {} tokens is full",
+                                        engine_.options().context));
   engine_.pool().park();
   return result;
 }

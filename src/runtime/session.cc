@@ -38,7 +38,14 @@ void Session::clear() {
   ids_.clear();
   media_keys_.clear();
   kv_signature_.clear();
+  written_ = 0;
   kv_->clear();
+}
+
+void Session::keep(size_t count) {
+  ids_.resize(count);
+  media_keys_.resize(count);
+  if (count == 0) written_ = 0;  // nothing is left that an earlier token could have overwritten
 }
 
 void Session::request_ple(int ticket, std::span<const int32_t> ids) {
@@ -57,6 +64,7 @@ Result<const float*> Session::forward(std::span<const int32_t> ids, std::span<co
                       .kv = kv_.get(),
                       .ple = &engine_.ple(),
                       .ple_ticket = ticket};
+  written_ = std::max(written_, position() + static_cast<int64_t>(ids.size()));
   NESTLING_TRY(const float* hidden,
                engine_.text().forward(engine_.kernels(), engine_.pool(), engine_.workspace(), pass));
   ids_.insert(ids_.end(), ids.begin(), ids.end());

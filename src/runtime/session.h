@@ -38,6 +38,8 @@ struct GenerateRequest {
   int64_t max_tokens = 0;                          // 0: until a stop or the end of the context
   std::vector<std::string> stop;                   // stop strings
   bool use_stop_ids = true;                        // the model's own (1 and 106)
+  // Most tokens that prompt lookup proposes for one pass (prompt_lookup.h), 0: off. The answer is the same, bit for bit.
+  int64_t speculate = 0;
   const std::atomic<bool>* cancelled = nullptr;    // set by Ctrl-C
   // Called with every piece of text, complete characters only. Empty pieces are not reported.
   std::function<void(std::string_view piece)> on_text;
@@ -50,6 +52,7 @@ struct GenerateResult {
   std::string finish_reason;         // "stop", "length" (max_tokens), "context", "cancelled"
   std::string stop_string;           // the one that matched, or ""
   int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
+  int64_t proposed_tokens = 0, accepted_tokens = 0;  // accepted: each spared a pass
   double prefill_ms = 0, first_token_ms = 0, decode_ms = 0;
   PleCounters ple;                   // of this request
   std::vector<std::string> limits;   // whatever was cut, refused, scaled or read again, in words
@@ -76,7 +79,12 @@ class Session {
   Status load(const std::filesystem::path& path, std::string* user_data = nullptr);
   void clear();
 
+  // A pass of the last token and those proposed must fit the logits.
+  static constexpr int64_t kMostProposals = Engine::kLogitRows - 1;
+
  private:
+  class Decoding;  // generate.cc
+
   Status check_prompt(std::span<const int32_t> ids) const;
   // kUsage: a medium that has to be read again has no rows.
   Status check_media(const PromptInput& prompt) const;
@@ -84,6 +92,8 @@ class Session {
   void reuse_prefix(const PromptInput& prompt, const ModelSize& size, std::vector<std::string>& limits);
   // Runs what is missing of the prompt; returns the final hidden state [D] of its last token, or null when cancelled.
   Result<const float*> prefill(const GenerateRequest& request);
+  // Forgets all tokens but the first `count`; later passes overwrite their K/V.
+  void keep(size_t count);
   // One pass over `ids` (their PLE rows requested under `ticket`), appended to the held tokens.
   Result<const float*> forward(std::span<const int32_t> ids, std::span<const float* const> embeddings, int64_t wanted,
                                const ModelSize& size, int ticket);
@@ -92,6 +102,7 @@ class Session {
   Engine& engine_;
   std::unique_ptr<KvCache> kv_;
   std::vector<int32_t> ids_;          // tokens in K/V
+  int64_t written_ = 0;               // positions that K/V were written for: more than ids_ where tokens were taken back
   std::vector<uint64_t> media_keys_;
   std::string kv_signature_;          // of the size that wrote them
   std::vector<int32_t> ple_ids_;      // scratch of request_ple

@@ -7,7 +7,7 @@
 namespace nestling {
 namespace {
 
-constexpr uint64_t kSessionVersion = 2;
+constexpr uint64_t kSessionVersion = 3;
 constexpr uint32_t kGgmlI8 = 24;
 
 std::string tensor_name(size_t owner) { return fmt::format("kv.{}", owner); }
@@ -42,6 +42,7 @@ Status Session::save(const std::filesystem::path& path, std::string_view user_da
       {"session.kv_signature", kv_signature_},
       {"session.ids", std::vector<uint64_t>(ids_.begin(), ids_.end())},
       {"session.media_keys", media_keys_},
+      {"session.written", static_cast<uint64_t>(written_)},
       {"session.capacities", capacities},
       {"session.user_data", std::string(user_data)}};
   NESTLING_TRY(gguf::Writer writer, gguf::Writer::create(path, metadata, tensors, 32));
@@ -78,6 +79,11 @@ Status Session::load(const std::filesystem::path& path, std::string* user_data) 
       capacities->size() != owners.size() || header.tensors.size() != owners.size())
     return fail(ErrorCode::kModel, "{}: is not a complete session file", path.string());
   const auto positions = static_cast<int64_t>(ids->size());
+  NESTLING_TRY(const uint64_t saved_written, header.unsigned_integer("session.written"));
+  if (saved_written < ids->size() || saved_written > static_cast<uint64_t>(engine_.config().text.max_position_embeddings))
+    return fail(ErrorCode::kModel, "{}: {} positions written; {} (its tokens) to {} are allowed", path.string(),
+                saved_written, positions, engine_.config().text.max_position_embeddings);
+  const auto written = static_cast<int64_t>(saved_written);
   if (positions > engine_.options().context)
     return fail(ErrorCode::kUsage, "{}: holds {} tokens; the context holds {} (raise --ctx)", path.string(), positions,
                 engine_.options().context);
@@ -86,7 +92,7 @@ Status Session::load(const std::filesystem::path& path, std::string* user_data) 
       return fail(ErrorCode::kModel, "{}: token id {} is outside the vocabulary", path.string(), id);
   for (size_t i = 0; i < owners.size(); ++i) {
     const auto saved = static_cast<int64_t>((*capacities)[i]), now = owners[i].capacity();
-    if (saved != now && (positions > saved || positions > now))
+    if (saved != now && (written > saved || written > now))
       return fail(ErrorCode::kModel, "{}: its windows hold {} tokens, here {}: use the --ctx and chunk it was saved with",
                   path.string(), saved, now);
     if (header.tensors[i].bytes != std::max<uint64_t>(1, total_bytes(owners[i].used(positions))))
@@ -105,6 +111,7 @@ Status Session::load(const std::filesystem::path& path, std::string* user_data) 
   for (const uint64_t id : *ids) ids_.push_back(static_cast<int32_t>(id));
   media_keys_ = *media_keys;
   kv_signature_ = std::move(signature);
+  written_ = written;
   if (user_data != nullptr) {
     NESTLING_TRY(*user_data, header.string("session.user_data"));
   }

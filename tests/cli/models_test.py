@@ -245,7 +245,7 @@ class TraceAndBenchTest(CliTest):
         args = ("bench", "-m", "nano", "--prompt-tokens", "16", "--gen-tokens", "4")
         document = self.json_of(*args)
         measured = {row["what"]: row["value"]["median"] for row in document["measurements"]}
-        for what in ("prefill 16", "decode"):
+        for what in ("prefill 16", "decode", "pass of 2 rows", "pass of 8 rows"):
             self.assertGreater(measured[what], 0)
         self.assertGreater(document["sizes"][0]["planned_bytes"], 0)
         self.assertIn("decode", self.succeed(*args))

@@ -55,6 +55,15 @@ class RunTest(CliTest):
             self.assertIn(name, ple)
         self.assertEqual(document["limits"], [])
 
+    def test_speculation_gives_the_same_answer(self):
+        story = ("-p", "Say it again: one two three four five six. one two three four five six. one two three", "--seed", "5")
+        plain, answer = self.run_json(*story, "-n", "40"), self.run_json(*story, "-n", "40", "--speculate", "lookup")
+        self.assertEqual(answer["ids"], plain["ids"])
+        self.assertEqual(plain["usage"]["proposed_tokens"], 0)
+        self.assertGreaterEqual(answer["usage"]["proposed_tokens"], answer["usage"]["accepted_tokens"])
+        for value in ("lookup:0", "lookup:8", "lookup:", "lookups", "3", ""):
+            self.refused(2, "run", "-m", "nano", *story, "--speculate", value, says="lookup:7")
+
     def test_json_text_is_what_is_streamed(self):
         self.assertEqual(self.run_json(*ASK, "--temp", "0")["text"].rstrip("\n") + "\n",
                          self.succeed("run", "-m", "nano", *ASK, "--temp", "0"))

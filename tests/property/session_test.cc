@@ -94,6 +94,31 @@ TEST_F(SessionTest, PromptThatDepartsNearTheEndIsRewound) {
   EXPECT_EQ(result.ids, value_or_fail(fresh.generate(greedy(*engine, ids, 5))).ids);
 }
 
+// A ring has lost what the farthest token ever written lies on, however short the conversation is by now.
+TEST_F(SessionTest, RewoundTwiceIsReadAgainWhereTheRingLostIt) {
+  const auto engine = package().open(options(128));
+  const TemporaryPath file(".session");
+  for (const bool saved : {false, true}) {
+    Session session(*engine), restored(*engine), fresh(*engine);
+    auto ids = some_ids(100, 96);
+    for (const size_t length : {size_t{100}, size_t{76}}) {  // a window of 8 and chunks of 16: rings of 32
+      ids.resize(length);
+      ids.back() ^= 1;
+      value_or_fail(session.generate(greedy(*engine, ids, 1)));
+    }
+    EXPECT_EQ(session.position(), 76);
+    if (saved) {
+      ok_or_fail(session.save(file.path()));
+      ok_or_fail(restored.load(file.path()));
+    }
+    ids.resize(56);
+    ids.back() ^= 1;
+    const auto result = value_or_fail((saved ? restored : session).generate(greedy(*engine, ids, 5)));
+    EXPECT_EQ(result.cached_tokens, 0);
+    EXPECT_EQ(result.ids, value_or_fail(fresh.generate(greedy(*engine, ids, 5))).ids);
+  }
+}
+
 TEST_F(SessionTest, SavedAndRestoredEqualsUninterrupted) {
   const auto engine = package().open(options());
   const TemporaryPath file(".session");
@@ -195,15 +220,20 @@ TEST_F(SessionTest, ScoreEqualsTheLogitsOfAPass) {
 // Everything a token needs was reserved before: the number of allocations does not grow with the number of tokens.
 TEST_F(SessionTest, DecodingAllocatesNothing) {
   const auto engine = package().open(options());
-  const auto count = [&](int64_t tokens) {
-    Session session(*engine);
-    const GenerateRequest request = greedy(*engine, some_ids(20, 96), tokens);
-    const int64_t before = allocations;
-    value_or_fail(session.generate(request));
-    return allocations - before;
-  };
-  count(4);
-  EXPECT_EQ(count(4), count(60));
+  for (const int64_t speculate : {0, 7}) {
+    int64_t proposed = 0;
+    const auto count = [&](int64_t tokens) {
+      Session session(*engine);
+      GenerateRequest request = greedy(*engine, some_ids(20, 96), tokens);
+      request.speculate = speculate;
+      const int64_t before = allocations;
+      proposed = value_or_fail(session.generate(request)).proposed_tokens;
+      return allocations - before;
+    };
+    count(4);
+    EXPECT_EQ(count(4), count(60));
+    EXPECT_EQ(proposed > 0, speculate > 0);
+  }
 }
 
 }  // namespace

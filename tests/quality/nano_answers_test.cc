@@ -24,7 +24,7 @@ std::vector<Question> held_out_questions() {
   return questions;
 }
 
-std::string answer(Session& session, const Engine& engine, const ModelSize& size, const std::string& question) {
+GenerateRequest request_for(const Engine& engine, const ModelSize& size, const std::string& question) {
   const Message message = Message::of("user", question);
   const Prompt prompt = value_or_fail(render_chat({&message, 1}));
   GenerateRequest request;
@@ -32,7 +32,7 @@ std::string answer(Session& session, const Engine& engine, const ModelSize& size
   request.size = size;
   request.sampling.temperature = 0;
   request.max_tokens = 96;
-  return value_or_fail(session.generate(request)).text;
+  return request;
 }
 
 double accuracy(WeightType weights, const char* size_name) {
@@ -45,13 +45,36 @@ double accuracy(WeightType weights, const char* size_name) {
   Session session(*engine);
   int right = 0, total = 0;
   for (const Question& q : held_out_questions()) {
-    right += answer(session, *engine, size, q.prompt) == q.answer;
+    right += value_or_fail(session.generate(request_for(*engine, size, q.prompt))).text == q.answer;
     ++total;
   }
   const double share = static_cast<double>(right) / total;
   fmt::print("[ MEASURED ] {} weights, {}: {} of {} right ({:.3f})\n", weight_type_name(weights), size_name, right,
              total, share);
   return share;
+}
+
+// Speculation answers every question as plain decoding does; how often its proposals are right is only told.
+TEST(NanoAnswers, SpeculationChangesNone) {
+  const TestPackage package(nano_path(), {.weights = WeightType::kQ4, .head = {}, .ple = {}});
+  EngineOptions options;
+  options.threads = 1;
+  options.context = 256;
+  const auto engine = package.open(options);
+  Session session(*engine);
+  int64_t tokens = 0, proposed = 0, accepted = 0;
+  for (const Question& q : held_out_questions()) {
+    GenerateRequest request = request_for(*engine, engine->default_size(), q.prompt);
+    const GenerateResult plain = value_or_fail(session.generate(request));
+    request.speculate = 3;
+    const GenerateResult result = value_or_fail(session.generate(request));
+    EXPECT_EQ(result.ids, plain.ids) << q.prompt;
+    tokens += result.completion_tokens;
+    proposed += result.proposed_tokens;
+    accepted += result.accepted_tokens;
+  }
+  fmt::print("[ MEASURED ] prompt lookup, up to 3 a pass: {} tokens, {} proposed, {} accepted\n", tokens, proposed, accepted);
+  EXPECT_GT(accepted, 0);
 }
 
 TEST(NanoAnswers, E4b) { EXPECT_GE(accuracy(WeightType::kBF16, "e4b"), kNanoAccuracyE4b); }

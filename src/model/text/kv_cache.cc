@@ -46,8 +46,8 @@ KvCache::KvCache(const TextConfig& c, const KvCacheOptions& o)
   }
 }
 
-bool KvCache::can_rewind(int64_t from, int64_t to) const {
-  return ring_capacity_ == 0 || from <= ring_capacity_ || from - to <= ring_capacity_ - (window_ - 1);
+bool KvCache::can_rewind(int64_t written, int64_t to) const {
+  return ring_capacity_ == 0 || written <= ring_capacity_ || written - to <= ring_capacity_ - (window_ - 1);
 }
 
 }  // namespace nestling

@@ -27,9 +27,9 @@ class KvCache {
   uint64_t bytes() const { return memory_.size(); }
   // Bytes in use when `positions` are filled: full attention layers grow with them, rings up to their size.
   static uint64_t bytes_used(const TextConfig& config, const KvCacheOptions& options, int64_t positions);
-  // Whether tokens from position `to` on can be taken back when `from` positions are filled: the rings must still hold
-  // the window before `to`.
-  bool can_rewind(int64_t from, int64_t to) const;
+  // Whether tokens from position `to` on can be taken back when `written` positions were ever filled: the rings must still
+  // hold the window before `to`.
+  bool can_rewind(int64_t written, int64_t to) const;
   // The layers that own K/V, in order, to save and restore a session.
   std::span<KvLayer> owners() { return layers_; }
   // Gives the memory back; the content is gone.
