@@ -110,6 +110,26 @@ TEST(Dense, CodesFollowTheRule) {
   }
 }
 
+// What SiLU and GELU give: the zero lies far from the middle of the codes.
+TEST(Dense, LopsidedRowsUseAllCodes) {
+  const int64_t n = 20, k = 200, m = 15;
+  const std::vector<float> values = random_values(n * k, 13);
+  std::vector<float> x = random_values(m * k, 14);
+  for (int64_t i = 0; i < m * k; ++i)
+    x[i] = i / k % 3 == 0 ? std::max(x[i], 0.05f * x[i]) : i / k % 3 == 1 ? -std::fabs(x[i]) : x[i];
+  for (int64_t row = 0; row < m; ++row) {
+    const CodedRow coded = coded_input(x.data() + row * k, k);
+    const auto [low, high] = std::minmax_element(coded.codes.begin(), coded.codes.end());
+    EXPECT_GE(*high - *low, 253) << row;
+    for (int64_t c = 0; c < k; ++c)
+      EXPECT_NEAR(coded.scale * static_cast<float>(coded.codes[c]), x[row * k + c], 1.0001f * coded.scale);
+  }
+  const Packed packed = pack_il16(WeightType::kI8, n, k, values);
+  const std::vector<float> expected = coded_reference(values, n, x, m, k);
+  for (const Kernels& kernels : all_kernels())
+    EXPECT_TRUE(same_bits(product(kernels, {packed.w, x, m}), expected)) << kernels.name();
+}
+
 TEST(Dense, FloatsFollowTheRule) {
   const int64_t n = 35, k = 130, m = 14;
   const std::vector<float> values = random_values(n * k, 3), x = random_values(m * k, 4);
