@@ -11,8 +11,14 @@
 namespace nestling {
 namespace {
 
-// Where the int32 sums of products of two codes end: 127 * 127 * 2^17 < 2^31.
-constexpr int64_t kMaxCols = int64_t{1} << 17;
+// Where the int32 sums end: |weight code| <= 127, |code + zero| <= 256, 127 * 256 * 2^16 < 2^31.
+constexpr int64_t kMaxCols = int64_t{1} << 16;
+
+// Of the row groups of a panel, where the set needs them.
+struct PanelSums {
+  alignas(64) int32_t all[kMaxDenseGroups * kRowGroup];
+  alignas(64) int32_t negative[kMaxDenseGroups * kRowGroup];
+};
 
 // One product of i8 weights, cut into panels (the row groups of one kernel call) and row tiles.
 class CodedProduct {
@@ -28,20 +34,23 @@ class CodedProduct {
     const int64_t first = panel * kernel_.groups;
     const int64_t end = std::min(first + kernel_.groups, row_groups(w_.rows));
     const int64_t full_end = std::min(end, w_.rows / kRowGroup);
-    alignas(64) int32_t negative_sums[kMaxDenseGroups * kRowGroup];
-    if (kernel_.negative_sums != nullptr)
-      for (int64_t group = first; group < end; ++group)
-        kernel_.negative_sums(group_data(group), dense_words(w_.cols), negative_sums + (group - first) * kRowGroup);
+    PanelSums sums;
+    if (kernel_.sums != nullptr)
+      for (int64_t group = first; group < end; ++group) {
+        const int64_t at = (group - first) * kRowGroup;
+        kernel_.sums(group_data(group), dense_words(w_.cols), sums.all + at, sums.negative + at);
+      }
     for (int64_t tile = first_tile; tile < end_tile; ++tile) {
-      if (first < full_end) kernel_.run(args(tile, first, full_end - first, negative_sums));
-      if (full_end < end) run_partial(tile, negative_sums + (full_end - first) * kRowGroup);
+      if (first < full_end) kernel_.run(args(tile, first, full_end - first, sums, 0));
+      if (full_end < end) run_partial(tile, sums, (full_end - first) * kRowGroup);
     }
   }
 
  private:
   const std::byte* group_data(int64_t group) const { return w_.data + static_cast<uint64_t>(group) * group_bytes_; }
 
-  DenseArgs args(int64_t tile, int64_t group, int64_t groups, const int32_t* negative_sums) const {
+  // `at`: of the first group in `sums`.
+  DenseArgs args(int64_t tile, int64_t group, int64_t groups, const PanelSums& sums, int64_t at) const {
     const int64_t row = tile * kernel_.rows;
     const int64_t rows = std::min<int64_t>(kernel_.rows, x_.rows() - row);
     return {.w = group_data(group),
@@ -49,17 +58,18 @@ class CodedProduct {
             .groups = static_cast<int>(groups),
             .rows = static_cast<int>(rows),
             .words = dense_words(w_.cols),
-            .negative_sums = negative_sums,
+            .sums = sums.all + at,
+            .negative_sums = sums.negative + at,
             .x = dense_tile(x_, row, rows),
             .y = y_ + row * y_stride_ + group * kRowGroup,
             .y_stride = y_stride_};
   }
 
   // The last group of a matrix whose rows are no multiple of 16: only its own outputs may be written.
-  void run_partial(int64_t tile, const int32_t* negative_sums) const {
+  void run_partial(int64_t tile, const PanelSums& sums, int64_t at) const {
     const int64_t group = w_.rows / kRowGroup, outputs = w_.rows % kRowGroup;
     alignas(64) float y[kMaxDenseRows * kRowGroup];
-    DenseArgs a = args(tile, group, 1, negative_sums);
+    DenseArgs a = args(tile, group, 1, sums, at);
     float* out = a.y;
     a.y = y;
     a.y_stride = kRowGroup;

@@ -1,8 +1,11 @@
 // Products of the encoder towers: Y = X W^T for many rows of X (pixels, frames). Weights f32, bf16 or i8 in kIl16.
 // One activation rule per weight type, the same on every instruction set and for every number of rows or threads:
 //   f32, bf16: float32 activations, sum over inputs in order, one fused multiply-add each;
-//   i8:        each row of X as int8 with one scale (max|x| / 127, round half to even); exact int32 dot over all inputs,
-//              then y = float(dot) * (d_weight * d_row).
+//   i8:        each row of X as int8 with one scale and one zero: low = min(0, x), high = max(0, x) of the row,
+//              d = (high - low) / 254, zero = round((low + high) / 2d), code = round(x / d) - zero cut to -128 .. 127, all
+//              rounded half to even, so that x is about d (code + zero); exact int32 sum of w (code + zero) over all
+//              inputs, then y = float(sum) * (d_weight * d_row). What SiLU and GELU give is lopsided: a symmetric code
+//              would leave nearly half its values unused there, and err 1.8 times as much.
 // (The text model's products, kernels/matmul.h, are bound by reading weights and scale blocks of 32; these are bound by
 // multiplications, and one scale per row is what lets them run at the machine's int8 peak.)
 #pragma once

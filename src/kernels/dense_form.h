@@ -8,9 +8,9 @@
 
 namespace nestling {
 
-// With room for a kernel that loads 4 words where only the last one is meant.
+// Codes, sum, zero and scale, with room for a kernel that loads 4 words where only the last one is meant.
 constexpr uint64_t dense_row_bytes(int64_t cols) {
-  return static_cast<uint64_t>(round_up(4 * dense_words(cols) + 16, kLineBytes));
+  return static_cast<uint64_t>(round_up(4 * dense_words(cols) + 20, kLineBytes));
 }
 
 // The tile that begins at row `first` and has `rows` rows.
@@ -18,7 +18,7 @@ inline DenseTile dense_tile(const DenseInput& x, int64_t first, int64_t rows) {
   std::byte* base = x.memory().data() + first * dense_row_bytes(x.cols());
   auto* codes = reinterpret_cast<int32_t*>(base);
   int32_t* sums = codes + rows * dense_words(x.cols());
-  return {codes, sums, reinterpret_cast<float*>(sums + rows)};
+  return {codes, sums, sums + rows, reinterpret_cast<float*>(sums + 2 * rows)};
 }
 
 }  // namespace nestling

@@ -52,6 +52,7 @@ struct CodedRow {
   std::vector<int> codes;
   float scale = 0;
 };
+// A row of weights.
 CodedRow coded_row(const float* x, int64_t cols) {
   CodedRow row{std::vector<int>(cols), 0};
   float peak = 0;
@@ -62,12 +63,26 @@ CodedRow coded_row(const float* x, int64_t cols) {
   return row;
 }
 
+// A row of activations: codes with the row's zero added.
+CodedRow coded_input(const float* x, int64_t cols) {
+  CodedRow row{std::vector<int>(cols), 0};
+  float low = 0, high = 0;
+  for (int64_t i = 0; i < cols; ++i) low = std::min(low, x[i]), high = std::max(high, x[i]);
+  if (high - low < 1e-30f) return row;
+  const float inverse = 254.0f / (high - low);
+  row.scale = (high - low) / 254.0f;
+  const int zero = static_cast<int>(std::nearbyint((low + high) * 0.5f * inverse));
+  for (int64_t i = 0; i < cols; ++i)
+    row.codes[i] = std::clamp(static_cast<int>(std::nearbyint(x[i] * inverse)) - zero, -128, 127) + zero;
+  return row;
+}
+
 // The rule of dense.h, from the values that were packed.
 std::vector<float> coded_reference(const std::vector<float>& weights, int64_t n, const std::vector<float>& x, int64_t m,
                                    int64_t k) {
   std::vector<CodedRow> w, rows;
   for (int64_t i = 0; i < n; ++i) w.push_back(coded_row(weights.data() + i * k, k));
-  for (int64_t i = 0; i < m; ++i) rows.push_back(coded_row(x.data() + i * k, k));
+  for (int64_t i = 0; i < m; ++i) rows.push_back(coded_input(x.data() + i * k, k));
   std::vector<float> y;
   for (const CodedRow& row : rows)
     for (const CodedRow& out : w) {
@@ -93,6 +108,26 @@ TEST(Dense, CodesFollowTheRule) {
     for (const Kernels& kernels : all_kernels())
       EXPECT_TRUE(same_bits(product(kernels, {packed.w, x, m}), expected)) << kernels.name() << " " << n << "x" << k;
   }
+}
+
+// What SiLU and GELU give: the zero lies far from the middle of the codes.
+TEST(Dense, LopsidedRowsUseAllCodes) {
+  const int64_t n = 20, k = 200, m = 15;
+  const std::vector<float> values = random_values(n * k, 13);
+  std::vector<float> x = random_values(m * k, 14);
+  for (int64_t i = 0; i < m * k; ++i)
+    x[i] = i / k % 3 == 0 ? std::max(x[i], 0.05f * x[i]) : i / k % 3 == 1 ? -std::fabs(x[i]) : x[i];
+  for (int64_t row = 0; row < m; ++row) {
+    const CodedRow coded = coded_input(x.data() + row * k, k);
+    const auto [low, high] = std::minmax_element(coded.codes.begin(), coded.codes.end());
+    EXPECT_GE(std::max(*high, 0) - std::min(*low, 0), 253) << row;  // 254 steps, cut at both ends by half a step
+    for (int64_t c = 0; c < k; ++c)
+      EXPECT_NEAR(coded.scale * static_cast<float>(coded.codes[c]), x[row * k + c], 1.0001f * coded.scale);
+  }
+  const Packed packed = pack_il16(WeightType::kI8, n, k, values);
+  const std::vector<float> expected = coded_reference(values, n, x, m, k);
+  for (const Kernels& kernels : all_kernels())
+    EXPECT_TRUE(same_bits(product(kernels, {packed.w, x, m}), expected)) << kernels.name();
 }
 
 TEST(Dense, FloatsFollowTheRule) {

@@ -81,9 +81,11 @@ struct SparseDownArgs {
 };
 
 // The int8 form of up to `rows` rows of X for dense(), interleaved so that kernels broadcast 4 codes at a time.
+// x = scale * (code + zero).
 struct DenseTile {
   int32_t* codes = nullptr;  // [words][rows], each 4 int8 codes of one row
   int32_t* sums = nullptr;   // [rows], the sum of a row's codes
+  int32_t* zeros = nullptr;  // [rows]
   float* scales = nullptr;   // [rows]
 };
 
@@ -94,7 +96,8 @@ struct DenseArgs {
   int groups = 1;
   int rows = 1;
   int64_t words = 0;  // dense_words(inputs)
-  const int32_t* negative_sums = nullptr;  // [groups * 16], where the set has that function
+  const int32_t* sums = nullptr;           // [groups * 16], of DenseKernel::sums
+  const int32_t* negative_sums = nullptr;  // [groups * 16]
   DenseTile x;
   float* y = nullptr;
   int64_t y_stride = 0;  // floats from row to row
@@ -104,8 +107,9 @@ struct DenseKernel {
   void (*run)(const DenseArgs&) = nullptr;
   int rows = 1;    // of a tile, at most kMaxDenseRows
   int groups = 1;  // row groups that share one pass over a tile
-  // Where a set needs it: the sum of the magnitudes of the negative codes of each of the 16 rows of a group.
-  void (*negative_sums)(const std::byte* w, int64_t words, int32_t* out) = nullptr;
+  // Where run() needs them: of each of the 16 rows of a group the sum of its codes, by which a row's zero is multiplied,
+  // and (only AVX2 writes it) the sum of the magnitudes of the negative ones.
+  void (*sums)(const std::byte* w, int64_t words, int32_t* sums, int32_t* negative_sums) = nullptr;
   // `rows` rows of X, `stride` floats apart, as a tile of dense_words(cols) words.
   void (*code)(const float* x, int64_t stride, int rows, int64_t cols, const DenseTile& out) = nullptr;
 };

@@ -15,6 +15,8 @@ enum class TowerRole {
   kFloatMatrix,  // products whose precision matters more than their bytes: il16, f32 or bf16 whatever the weight type
 };
 
+constexpr bool is_product(TowerRole role) { return role == TowerRole::kMatrix || role == TowerRole::kFloatMatrix; }
+
 // How the axes of the checkpoint's tensor are reordered, so that the innermost one of a kernel's window is the channel.
 enum class Reorder {
   kNone,         // as it is; trailing axes of length 1 are dropped

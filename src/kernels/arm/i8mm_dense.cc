@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "kernels/arm/neon_dense.h"
 #include "kernels/arm/neon_kernels.h"
 
@@ -13,7 +15,12 @@ NESTLING_I8MM void tile(const DenseArgs& a) {
   constexpr int kPairs = (kRows + 1) / 2;
   int32x4_t dot[kPairs][8];  // [pair of rows][pair of outputs]: row 0 outputs 0 1, row 1 outputs 0 1
   NESTLING_UNROLL for (int p = 0; p < kPairs; ++p)
-    NESTLING_UNROLL for (int o = 0; o < 8; ++o) dot[p][o] = vdupq_n_s32(0);
+    NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) {
+      const int64x2_t first = vreinterpretq_s64_s32(dense_start(a, 2 * p, quarter));
+      const int64x2_t second = vreinterpretq_s64_s32(dense_start(a, std::min(2 * p + 1, kRows - 1), quarter));
+      dot[p][2 * quarter] = vreinterpretq_s32_s64(vtrn1q_s64(first, second));
+      dot[p][2 * quarter + 1] = vreinterpretq_s32_s64(vtrn2q_s64(first, second));
+    }
   const std::byte* w = a.w;
   const int32_t* x = a.x.codes;
   for (int64_t word = 0; word < a.words; word += 2, w += 2 * kLineBytes, x += 2 * kRows) {

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels/dense_coding.h"
 #include "kernels/arm/neon_kernels.h"
 
 namespace nestling {
@@ -22,7 +23,7 @@ NESTLING_DOTPROD void tile(const DenseArgs& a, std::integer_sequence<int, kRow..
   constexpr int kRows = sizeof...(kRow);
   int32x4_t dot[kRows][4];
   NESTLING_UNROLL for (int m = 0; m < kRows; ++m)
-    NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) dot[m][quarter] = vdupq_n_s32(0);
+    NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) dot[m][quarter] = dense_start(a, m, quarter);
   const std::byte* w = a.w;
   const int32_t* x = a.x.codes;
   for (int64_t word = 0; word < a.words; ++word, w += kLineBytes, x += kRows)
@@ -34,29 +35,32 @@ NESTLING_DOTPROD void tile(const DenseArgs& a, std::integer_sequence<int, kRow..
     NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) store_dense(a, m, quarter, dot[m][quarter]);
 }
 
-constexpr float kSmallestPeak = 1e-30f;
 constexpr int kQuad = 4;        // rows coded together
 constexpr int64_t kSpan = 16;   // inputs of a step
 
-float peak_of(const float* x, int64_t cols) {
-  float32x4_t largest = vdupq_n_f32(0);
+DenseRowCoding coding_of(const float* x, int64_t cols) {
+  float32x4_t lowest = vdupq_n_f32(0), highest = vdupq_n_f32(0);
   int64_t i = 0;
-  for (; i + 4 <= cols; i += 4) largest = vmaxq_f32(largest, vabsq_f32(vld1q_f32(x + i)));
-  float peak = vmaxvq_f32(largest);
-  for (; i < cols; ++i) peak = std::max(peak, x[i] < 0 ? -x[i] : x[i]);
-  return peak;
+  for (; i + 4 <= cols; i += 4) {
+    lowest = vminq_f32(lowest, vld1q_f32(x + i));
+    highest = vmaxq_f32(highest, vld1q_f32(x + i));
+  }
+  float low = vminvq_f32(lowest), high = vmaxvq_f32(highest);
+  for (; i < cols; ++i) low = std::min(low, x[i]), high = std::max(high, x[i]);
+  return dense_row_coding(low, high);
 }
 
-NESTLING_NEON_INLINE int8x16_t code16(const float* x, float inverse) {
+NESTLING_NEON_INLINE int8x16_t code16(const float* x, const DenseRowCoding& row) {
+  const int32x4_t zero = vdupq_n_s32(row.zero);
   int16x4_t q[4];
   NESTLING_UNROLL for (int v = 0; v < 4; ++v)
-    q[v] = vqmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 4 * v), inverse)));
+    q[v] = vqmovn_s32(vsubq_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 4 * v), row.inverse)), zero));
   return vcombine_s8(vqmovn_s16(vcombine_s16(q[0], q[1])), vqmovn_s16(vcombine_s16(q[2], q[3])));
 }
 
 struct Quad {
   const float* rows[kQuad];
-  float inverse[kQuad];
+  DenseRowCoding coding[kQuad];
   int32x4_t sums[kQuad];
 };
 
@@ -64,7 +68,7 @@ struct Quad {
 NESTLING_NEON_INLINE void code_quad(Quad& quad, int64_t col, int32x4_t words[4]) {
   int32x4_t c[kQuad];
   NESTLING_UNROLL for (int r = 0; r < kQuad; ++r) {
-    const int8x16_t codes = code16(quad.rows[r] + col, quad.inverse[r]);
+    const int8x16_t codes = code16(quad.rows[r] + col, quad.coding[r]);
     quad.sums[r] = vpadalq_s16(quad.sums[r], vpaddlq_s8(codes));
     c[r] = vreinterpretq_s32_s8(codes);
   }
@@ -89,15 +93,14 @@ void store_some(const int32x4_t words[4], int rows, int64_t count, int32_t* out,
 void code_rows(Quad& quad, int rows, int64_t cols, const DenseTile& tile, int64_t step) {
   for (int r = 0; r < kQuad; ++r) {
     quad.sums[r] = vdupq_n_s32(0);
-    quad.inverse[r] = 0;
+    quad.coding[r] = {};
     if (r >= rows) {  // a row that is there, and is not kept
       quad.rows[r] = quad.rows[0];
       continue;
     }
-    const float peak = peak_of(quad.rows[r], cols);
-    const bool zero = peak < kSmallestPeak;
-    quad.inverse[r] = zero ? 0.0f : 127.0f / peak;
-    tile.scales[r] = zero ? 0.0f : peak / 127.0f;
+    quad.coding[r] = coding_of(quad.rows[r], cols);
+    tile.scales[r] = quad.coding[r].scale;
+    tile.zeros[r] = quad.coding[r].zero;
   }
   int32x4_t words[4];
   int32_t* out = tile.codes;
@@ -109,16 +112,9 @@ void code_rows(Quad& quad, int rows, int64_t cols, const DenseTile& tile, int64_
     else
       store_some(words, rows, kSpan / 4, out, step);
   }
-  if (col < cols) {
-    float padded[kQuad][kSpan] = {};
-    for (int r = 0; r < kQuad; ++r) {
-      std::memcpy(padded[r], quad.rows[r] + col, (cols - col) * sizeof(float));
-      quad.rows[r] = padded[r];
-    }
-    code_quad(quad, 0, words);
-    store_some(words, rows, dense_words(cols) - col / 4, out, step);
-  }
-  for (int r = 0; r < rows; ++r) tile.sums[r] = vaddvq_s32(quad.sums[r]);
+  for (int r = 0; r < rows; ++r)
+    tile.sums[r] = vaddvq_s32(quad.sums[r]) +
+                   dense_code_tail(quad.rows[r], col, cols, quad.coding[r], tile.codes + r, step);
 }
 
 }  // namespace
@@ -134,12 +130,22 @@ void neon_dense(const DenseArgs& a) {
   }
 }
 
+NESTLING_DOTPROD void neon_dense_sums(const std::byte* w, int64_t words, int32_t* sums, int32_t*) {
+  const int8x16_t ones = vdupq_n_s8(1);
+  int32x4_t all[4];
+  NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) all[quarter] = vdupq_n_s32(0);
+  for (int64_t word = 0; word < words; ++word, w += kLineBytes)
+    NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter)
+      all[quarter] = vdotq_s32(all[quarter], load_s8(w + 16 * quarter), ones);
+  NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) vst1q_s32(sums + 4 * quarter, all[quarter]);
+}
+
 void neon_dense_code(const float* x, int64_t stride, int rows, int64_t cols, const DenseTile& out) {
   for (int first = 0; first < rows; first += kQuad) {
     const int count = std::min(kQuad, rows - first);
     Quad quad;
     for (int r = 0; r < count; ++r) quad.rows[r] = x + (first + r) * stride;
-    code_rows(quad, count, cols, {out.codes + first, out.sums + first, out.scales + first}, rows);
+    code_rows(quad, count, cols, {out.codes + first, out.sums + first, out.zeros + first, out.scales + first}, rows);
   }
 }
 

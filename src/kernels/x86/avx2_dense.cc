@@ -21,8 +21,12 @@ template <int kRows>
 void tile(const DenseArgs& a) {
   const __m256i ones = _mm256_set1_epi16(1), zero = _mm256_setzero_si256();
   __m256i dot[kRows][2];
-  NESTLING_UNROLL for (int m = 0; m < kRows; ++m)
-    NESTLING_UNROLL for (int half = 0; half < 2; ++half) dot[m][half] = load(a.negative_sums + 8 * half);
+  NESTLING_UNROLL for (int m = 0; m < kRows; ++m) {
+    const __m256i row_zero = _mm256_set1_epi32(a.x.zeros[m]);
+    NESTLING_UNROLL for (int half = 0; half < 2; ++half)
+      dot[m][half] = _mm256_add_epi32(load(a.negative_sums + 8 * half),
+                                      _mm256_mullo_epi32(load(a.sums + 8 * half), row_zero));
+  }
   const std::byte* w = a.w;
   const int32_t* x = a.x.codes;
   for (int64_t word = 0; word < a.words; ++word, w += kLineBytes, x += kRows) {
@@ -49,18 +53,21 @@ void avx2_dense(const DenseArgs& a) {
   }
 }
 
-void avx2_dense_negative_sums(const std::byte* w, int64_t words, int32_t* out) {
+void avx2_dense_sums(const std::byte* w, int64_t words, int32_t* sums, int32_t* negative_sums) {
   const __m256i ones = _mm256_set1_epi16(1), byte_ones = _mm256_set1_epi8(1), zero = _mm256_setzero_si256();
-  __m256i sums[2] = {zero, zero};
+  __m256i all[2] = {zero, zero}, negative[2] = {zero, zero};
   for (int64_t word = 0; word < words; ++word, w += kLineBytes)
     NESTLING_UNROLL for (int half = 0; half < 2; ++half) {
       const __m256i codes = load(w + 32 * half);
       const __m256i magnitudes = _mm256_abs_epi8(_mm256_min_epi8(codes, zero));
       const __m256i pairs = _mm256_maddubs_epi16(magnitudes, byte_ones);
-      sums[half] = _mm256_add_epi32(sums[half], _mm256_madd_epi16(pairs, ones));
+      negative[half] = _mm256_add_epi32(negative[half], _mm256_madd_epi16(pairs, ones));
+      all[half] = _mm256_add_epi32(all[half], _mm256_madd_epi16(_mm256_maddubs_epi16(byte_ones, codes), ones));
     }
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), sums[0]);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 8), sums[1]);
+  NESTLING_UNROLL for (int half = 0; half < 2; ++half) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + 8 * half), all[half]);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(negative_sums + 8 * half), negative[half]);
+  }
 }
 
 }  // namespace nestling

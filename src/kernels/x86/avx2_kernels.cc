@@ -56,7 +56,7 @@ constinit const KernelTable kAvx2Kernels = {
     .lane_dot = {avx2_lane_dot_f32, avx2_lane_dot_bf16, avx2_lane_dot_q8, avx2_lane_dot_q6, avx2_lane_dot_q4},
     .sparse_down = {avx2_sparse_down_f32, avx2_sparse_down_bf16, avx2_sparse_down_q8, avx2_sparse_down_q6,
                     avx2_sparse_down_q4},
-    .dense = {.run = avx2_dense, .rows = 4, .groups = 1, .negative_sums = avx2_dense_negative_sums,
+    .dense = {.run = avx2_dense, .rows = 4, .groups = 1, .sums = avx2_dense_sums,
               .code = avx2_dense_code},
     .attention = &kPortableAttention,
     .int8_products = int8_products,

@@ -9,13 +9,17 @@ namespace {
 using namespace avx512;
 
 // All inputs at once: 24 sums of 12 rows x 32 outputs stay in registers, weights come from the cache and are made
-// unsigned on the way, which starting the sums at -128 * (sum of the row's codes) takes back.
+// unsigned on the way, which starting the sums at -128 * (sum of the row's codes) takes back; what the row's zero adds is
+// there from the start too.
 template <int kRows, int kGroups>
 NESTLING_AVX512 void tile(const DenseArgs& a) {
   const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
   __m512i dot[kGroups][kRows];
   NESTLING_UNROLL for (int m = 0; m < kRows; ++m)
-    NESTLING_UNROLL for (int g = 0; g < kGroups; ++g) dot[g][m] = _mm512_set1_epi32(-128 * a.x.sums[m]);
+    NESTLING_UNROLL for (int g = 0; g < kGroups; ++g)
+      dot[g][m] = _mm512_add_epi32(_mm512_set1_epi32(-128 * a.x.sums[m]),
+                                   _mm512_mullo_epi32(_mm512_loadu_si512(a.sums + g * kRowGroup),
+                                                      _mm512_set1_epi32(a.x.zeros[m])));
   const std::byte* w = a.w;
   const int32_t* x = a.x.codes;
   for (int64_t word = 0; word < a.words; ++word, w += kLineBytes, x += kRows) {
@@ -44,6 +48,13 @@ constexpr void run_tile(const DenseArgs& a, std::integer_sequence<int, kRow...>)
 }
 
 }  // namespace
+
+NESTLING_AVX512 void avx512_dense_sums(const std::byte* w, int64_t words, int32_t* sums, int32_t*) {
+  const __m512i ones = _mm512_set1_epi8(1);
+  __m512i all = _mm512_setzero_si512();
+  for (int64_t word = 0; word < words; ++word, w += kLineBytes) all = dot_bytes(all, ones, _mm512_loadu_si512(w));
+  _mm512_storeu_si512(sums, all);
+}
 
 void avx512_dense(const DenseArgs& a) {
   constexpr auto kRows = std::make_integer_sequence<int, 12>();

@@ -53,7 +53,7 @@ constinit const KernelTable kAvx512Kernels = {
     .lane_dot = {avx2_lane_dot_f32, avx2_lane_dot_bf16, avx512_lane_dot_q8, avx512_lane_dot_q6, avx512_lane_dot_q4},
     .sparse_down = {avx2_sparse_down_f32, avx2_sparse_down_bf16, avx2_sparse_down_q8, avx2_sparse_down_q6,
                     avx2_sparse_down_q4},
-    .dense = {.run = avx512_dense, .rows = 12, .groups = 2, .code = avx2_dense_code},
+    .dense = {.run = avx512_dense, .rows = 12, .groups = 2, .sums = avx512_dense_sums, .code = avx2_dense_code},
     .attention = &kAvx512Attention,
     .int8_products = int8_products,
     .float_products = float_products,

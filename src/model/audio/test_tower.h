@@ -55,7 +55,7 @@ inline TowerValues random_tower(const AudioConfig& config, uint32_t seed = 1) {
 
 inline PackageTensor stored(const TowerTensor& tensor, WeightType type) {
   PackageTensor p{.name = tensor.package, .region = Region::kAudio, .rows = tensor.rows, .cols = tensor.cols};
-  const bool product = tensor.role == TowerRole::kMatrix || tensor.role == TowerRole::kFloatMatrix;
+  const bool product = is_product(tensor.role);
   const WeightType floats = type == WeightType::kF32 ? WeightType::kF32 : WeightType::kBF16;
   p.type = tensor.role == TowerRole::kMatrix ? type : product ? floats : WeightType::kF32;
   p.layout = product ? Layout::kIl16 : Layout::kRows;

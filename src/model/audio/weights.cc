@@ -83,8 +83,8 @@ Result<AudioFeedForwardWeights> bind_feed_forward(const LayerTensors& tensors, c
 Result<LayerRange> find_range(const Package& package, const AudioConfig& c, int64_t layer) {
   uint64_t first = UINT64_MAX, last = 0, sum = 0;
   for (const TowerTensor& tensor : audio_layer_tensors(c, layer)) {
-    const bool product = tensor.role == TowerRole::kMatrix;
-    NESTLING_TRY(const PackageTensor* t, find(package, tensor.package, tensor.rows, tensor.cols, product));
+    NESTLING_TRY(const PackageTensor* t,
+                 find(package, tensor.package, tensor.rows, tensor.cols, is_product(tensor.role)));
     if (t->region != Region::kAudio)
       return fail(ErrorCode::kModel, "{}: tensor {} lies in region {}; audio is needed",
                   package.file().path().string(), t->name, region_name(t->region));
