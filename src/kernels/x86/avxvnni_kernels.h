@@ -87,7 +87,12 @@ struct HalfCellDot {
 template <class Vnni, int kRows>
 void dense_tile(const DenseArgs& a) {
   __m256i dot[kRows][2];
-  NESTLING_UNROLL for (int m = 0; m < kRows; ++m) dot[m][0] = dot[m][1] = _mm256_set1_epi32(-128 * a.x.sums[m]);
+  // What a row's zero adds, and what the offset of the unsigned weights takes away.
+  NESTLING_UNROLL for (int m = 0; m < kRows; ++m) {
+    const __m256i row_zero = _mm256_set1_epi32(a.x.zeros[m]), offset = _mm256_set1_epi32(-128 * a.x.sums[m]);
+    NESTLING_UNROLL for (int half = 0; half < 2; ++half)
+      dot[m][half] = _mm256_add_epi32(offset, _mm256_mullo_epi32(load(a.sums + 8 * half), row_zero));
+  }
   const std::byte* w = a.w;
   const int32_t* x = a.x.codes;
   for (int64_t word = 0; word < a.words; ++word, w += kLineBytes, x += kRows) {
@@ -133,7 +138,7 @@ constexpr KernelTable table(std::string_view name, bool (*supported)(), int64_t 
                    quantized_lane_dot<HalfCellDot<Vnni>, kQ6>, quantized_lane_dot<HalfCellDot<Vnni>, kQ4>},
       .sparse_down = {avx2_sparse_down_f32, avx2_sparse_down_bf16, avx2_sparse_down_q8, avx2_sparse_down_q6,
                       avx2_sparse_down_q4},
-      .dense = {.run = dense<Vnni>, .rows = 6, .groups = 1, .code = avx2_dense_code},
+      .dense = {.run = dense<Vnni>, .rows = 6, .groups = 1, .sums = avx2_dense_sums, .code = avx2_dense_code},
       .attention = &kPortableAttention,
       .int8_products = int8_products,
       .float_products = avx2_float_products,
