@@ -28,7 +28,7 @@ prepare_apt() {
   mkdir -p "$apt_state"/{sources.d,lists/partial,cache/archives/partial}
   : >"$apt_state/status"
   : >"$apt_state/sources.list"
-  [ -f /etc/apt/sources.list ] && sed -n 's/^deb /deb-src /p;/^deb /p' /etc/apt/sources.list >"$apt_state/sources.list"
+  [ -f /etc/apt/sources.list ] && sed -n '/^deb /{p;s/^deb /deb-src /p}' /etc/apt/sources.list >"$apt_state/sources.list"
   for file in /etc/apt/sources.list.d/*.sources; do
     [ -f "$file" ] && sed 's/^Types:.*/Types: deb deb-src/' "$file" >"$apt_state/sources.d/$(basename "$file")"
   done
@@ -77,7 +77,6 @@ build_libraries() {
 }
 
 make_sysroot() {
-  echo "aarch64: unpacking Debian's arm64 packages, building ${sources[*]} (log: build/aarch64-deps/log)" >&2
   rm -rf "$sysroot"
   mkdir -p "$sysroot"
   prepare_apt
@@ -90,8 +89,10 @@ make_sysroot() {
 tools/setup.sh aarch64
 if [ ! -f "$deps/complete" ]; then
   mkdir -p "$deps"
-  # Not as a condition: set -e would be off inside.
-  make_sysroot >"$deps/log" 2> >(tee -a "$deps/log.err" >&2)
+  echo "aarch64: unpacking Debian's arm64 packages, building ${sources[*]} (log: build/aarch64-deps/log)" >&2
+  trap 'tail -n 20 "$deps/log" >&2' EXIT
+  make_sysroot >"$deps/log" 2>&1
+  trap - EXIT
   touch "$deps/complete"
 fi
 cmake --preset aarch64 >build/aarch64-configure.log 2>&1 || { cat build/aarch64-configure.log; exit 1; }
