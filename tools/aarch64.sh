@@ -73,7 +73,10 @@ build_libraries() {
   library sentencepiece sentencepiece sentencepiece-static -DSPM_ENABLE_SHARED=OFF -DSPM_ENABLE_TCMALLOC=OFF
   library soxr libsoxr soxr -DBUILD_TESTS=OFF -DBUILD_EXAMPLES=OFF -DWITH_OPENMP=OFF -DWITH_LSR_BINDINGS=OFF
   library mpg123 mpg123/ports/cmake libmpg123 -DBUILD_PROGRAMS=OFF -DBUILD_LIBOUT123=OFF
-  library sndfile libsndfile sndfile -DBUILD_PROGRAMS=OFF -DBUILD_EXAMPLES=OFF -DENABLE_CPACK=OFF -DENABLE_MPEG=ON
+  library sndfile libsndfile sndfile -DBUILD_PROGRAMS=OFF -DBUILD_EXAMPLES=OFF -DENABLE_CPACK=OFF
+  # It drops codecs that it does not find, and goes on.
+  grep -q '#define HAVE_MPEG 1' "$deps/build/sndfile/src/config.h"
+  grep -q '#define HAVE_EXTERNAL_XIPH_LIBS 1' "$deps/build/sndfile/src/config.h"
 }
 
 make_sysroot() {
