@@ -22,7 +22,7 @@ ARM = BUILD / "nestling"
 EXAMPLES = ROOT / "models" / "nano" / "examples"
 EMULATOR = shutil.which("qemu-aarch64-static")
 SKIPPED = 77
-PATIENCE = 1200  # seconds, emulated
+PATIENCE = 3000  # seconds, emulated
 
 # Processors, and the kernels each has: i8mm; dot products alone; neither.
 PROCESSORS = {"max": ["i8mm", "neon", "scalar"], "cortex-a76": ["neon", "scalar"], "cortex-a72": ["scalar"]}
