@@ -21,11 +21,18 @@ add_compile_options(-Wall -Wextra -Wshadow -Wno-missing-field-initializers
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   add_compile_options(-march=x86-64-v3)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
-  add_compile_options(-march=armv8.2-a)
+  # ARMv8.0: a processor without dot products still starts, and runs the scalar kernels.
+  add_compile_options(-march=armv8-a -moutline-atomics)
 endif()
 if(NESTLING_SANITIZE)
   add_compile_options(-fsanitize=${NESTLING_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${NESTLING_SANITIZE})
+endif()
+
+if(NESTLING_STATIC)
+  add_compile_options(-ffunction-sections)
+  add_link_options(-static -Wl,--gc-sections,--strip-all)
+  set(PKG_CONFIG_ARGN --static)
 endif()
 
 find_package(PkgConfig REQUIRED)

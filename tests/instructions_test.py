@@ -3,7 +3,7 @@
     instructions_test.py LIBRARY.a...
 
 A wide instruction in a function that every processor runs stops the program on those that lack it, and no test on a
-machine that has it would notice. Baselines: x86-64-v3 (AVX2, FMA), ARMv8.2. Functions that other files may share (weak
+machine that has it would notice. Baselines: x86-64-v3 (AVX2, FMA), ARMv8.0. Functions that other files may share (weak
 symbols: templates and inline functions) count as everybody's, wherever they were compiled.
 """
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the build needs on Debian 12 and its descendants; anywhere else, or without root, says what is missing.
-# Usage: setup.sh [long]   (long: also what `make test-long` needs)
+# Usage: setup.sh [long|aarch64]   (also what `make test-long` needs, or `make aarch64`)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p build
@@ -10,7 +10,11 @@ packages=(clang-19 libclang-rt-19-dev lld-19 cmake ninja-build pkg-config g++ py
           libjpeg-dev libpng-dev libwebp-dev libgif-dev libsndfile1-dev libsoxr-dev libkissfft-dev
           libgtest-dev libgmock-dev)
 long_packages=(python3-venv xz-utils)
-[ "${1:-}" = long ] && packages+=("${long_packages[@]}")
+aarch64_packages=(dpkg-dev patch bzip2 xz-utils qemu-user-static)
+case ${1:-} in
+  long) packages+=("${long_packages[@]}") ;;
+  aarch64) packages+=("${aarch64_packages[@]}") ;;
+esac
 
 if ! command -v dpkg-query >/dev/null; then
   echo "setup: this is not a Debian system; install the equivalents of: ${packages[*]}" >&2

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "base/log.h"
 #include "kernels/kernel_table.h"
 
 namespace nestling {
@@ -45,11 +46,14 @@ Result<Kernels> Kernels::named(std::string_view name) {
 
 Result<Kernels> Kernels::choose() {
   if (const char* forced = std::getenv("NESTLING_CPU"); forced != nullptr && *forced != '\0') return named(forced);
-  for (const KernelTable* table : kTables)
-    if (table->supported()) return Kernels(table);
-  return fail(
-      ErrorCode::kUnsupported,
-      "this processor lacks the instructions Nestling needs: x86-64-v3 (AVX2, FMA, F16C) or ARMv8.2 with dotprod");
+  for (const KernelTable* table : kTables) {
+    if (!table->supported()) continue;
+    if (table == &kScalarKernels)
+      spdlog::warn("this processor lacks dot products (asimddp of ARMv8.2): the scalar kernels run, many times slower");
+    return Kernels(table);
+  }
+  return fail(ErrorCode::kUnsupported,
+              "this processor lacks the instructions Nestling needs: x86-64-v3 (AVX2, FMA, F16C)");
 }
 
 std::string_view Kernels::name() const { return table_->name; }

@@ -1,4 +1,4 @@
-// The NEON functions. Those that need more than ARMv8.2 carry target attributes.
+// The NEON functions. Those that need more than ARMv8.0 carry target attributes.
 #pragma once
 
 #include "kernels/kernel_table.h"
