@@ -57,9 +57,9 @@ TEST_F(AudioPlan, TypesAndLayoutsByRole) {
     const WeightType products = weights == kF32 || weights == kBF16 ? weights : kI8;
     const WeightType floats = weights == kF32 ? kF32 : kBF16;
     expect({.weights = weights}, "a.blk.3.ffn_up_1.weight", products, Layout::kIl16);
-    for (const char* name : {"attn_q", "attn_k", "conv_pw1", "ffn_up", "ffn_down"})
+    for (const char* name : {"attn_q", "attn_k", "ffn_up", "ffn_down"})
       expect({.weights = weights}, fmt::format("a.blk.2.{}.weight", name).c_str(), products, Layout::kIl16);
-    for (const char* name : {"attn_v", "attn_out", "conv_pw2", "linear_pos"})
+    for (const char* name : {"attn_v", "attn_out", "conv_pw1", "conv_pw2", "linear_pos"})
       expect({.weights = weights}, fmt::format("a.blk.3.{}.weight", name).c_str(), floats, Layout::kIl16);
     expect({.weights = weights}, "a.pre_encode.out.weight", floats, Layout::kIl16);
     expect({.weights = weights}, "a.conv1d.1.weight", kF32, Layout::kRows);

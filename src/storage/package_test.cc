@@ -247,7 +247,7 @@ TEST(PackageOpen, RefusesAnotherVersion) {
                 p.value("nestling.format_version") = uint64_t{7};
                 p.metadata.pop_back();
               }),
-              HasSubstr("was written by another version (format 7; this program reads 2): import it again"));
+              HasSubstr("was written by another version (format 7; this program reads 3): import it again"));
   EXPECT_THAT(refusal_after([](Parts& p) { p.metadata.erase(p.metadata.begin()); }),
               HasSubstr("is a GGUF file but not a Nestling package"));
 }
