@@ -23,6 +23,7 @@ struct DenseRowCoding {
 static inline DenseRowCoding dense_row_coding(float low, float high) {
   const float range = high - low;
   if (range < kSmallestRange) return {};
+  if (!std::isfinite(range)) return {0, range, 0};  // what is not finite stays so in y, and no zero overflows
   const float inverse = 254.0f / range;
   return {inverse, range / 254.0f, static_cast<int32_t>(std::lrintf((low + high) * 0.5f * inverse))};
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <gtest/gtest.h>
 
@@ -128,6 +129,19 @@ TEST(Dense, LopsidedRowsUseAllCodes) {
   const std::vector<float> expected = coded_reference(values, n, x, m, k);
   for (const Kernels& kernels : all_kernels())
     EXPECT_TRUE(same_bits(product(kernels, {packed.w, x, m}), expected)) << kernels.name();
+}
+
+TEST(Dense, InfiniteInputsGiveNoFiniteOutputs) {
+  const int64_t n = 20, k = 200, m = 15;
+  std::vector<float> x = random_values(m * k, 15);
+  x[3 * k + 7] = std::numeric_limits<float>::infinity();
+  x[9 * k + 199] = -std::numeric_limits<float>::infinity();
+  const Packed packed = pack_il16(WeightType::kI8, n, k, random_values(n * k, 16));
+  for (const Kernels& kernels : all_kernels()) {
+    const std::vector<float> y = product(kernels, {packed.w, x, m});
+    for (int64_t i = 0; i < m * n; ++i)
+      EXPECT_EQ(std::isfinite(y[i]), i / n != 3 && i / n != 9) << kernels.name() << " row " << i / n;
+  }
 }
 
 TEST(Dense, FloatsFollowTheRule) {
