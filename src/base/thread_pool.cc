@@ -47,11 +47,10 @@ void ThreadPool::start(Function function, void* context) {
   function_ = function;
   context_ = context;
   pending_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+  parked_.store(false, std::memory_order_relaxed);
+  // A worker counts itself asleep before its last look at the generation: it sees the new one or is seen here.
   generation_.fetch_add(1, std::memory_order_seq_cst);
-  if (parked_.load(std::memory_order_seq_cst)) {
-    parked_.store(false, std::memory_order_relaxed);
-    generation_.notify_all();
-  }
+  if (asleep_.load(std::memory_order_seq_cst) > 0) generation_.notify_all();
 }
 
 void ThreadPool::finish() {
@@ -73,9 +72,9 @@ void ThreadPool::work(int thread) {
         spins < kPauses ? cpu_relax() : std::this_thread::yield();
         continue;
       }
-      // Announce the sleep before the last look at the generation, so that start() either sees it or is seen.
-      parked_.store(true, std::memory_order_seq_cst);
-      if (generation_.load(std::memory_order_seq_cst) == seen) generation_.wait(seen);
+      asleep_.fetch_add(1, std::memory_order_seq_cst);
+      generation_.wait(seen, std::memory_order_seq_cst);
+      asleep_.fetch_sub(1, std::memory_order_relaxed);
       spins = 0;
     }
     seen = generation_.load(std::memory_order_acquire);
@@ -85,7 +84,7 @@ void ThreadPool::work(int thread) {
   }
 }
 
-void ThreadPool::park() { parked_.store(true); }
+void ThreadPool::park() { parked_.store(true, std::memory_order_relaxed); }
 
 int available_core_count() {
   cpu_set_t set;

@@ -107,7 +107,8 @@ class ThreadPool {
   void* context_ = nullptr;
   alignas(64) std::atomic<uint32_t> generation_{0};
   alignas(64) std::atomic<int> pending_{0};
-  alignas(64) std::atomic<bool> parked_{true};
+  alignas(64) std::atomic<bool> parked_{true};  // written by the calling thread alone
+  std::atomic<int> asleep_{0};                  // workers that need a wake-up
   std::atomic<bool> stopping_{false};
 };
 

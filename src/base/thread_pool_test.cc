@@ -1,6 +1,9 @@
 #include "base/thread_pool.h"
 
+#include <atomic>
+#include <chrono>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -63,6 +66,20 @@ TEST(ThreadPool, TheBoundCanBeChosen) {
   ThreadPool eager(2, /*spin=*/false, /*worth_sharing=*/0), one(1, /*spin=*/false, /*worth_sharing=*/0);
   EXPECT_EQ(calls_of(eager, /*shares=*/false, 2, 1, 0).calls, 2);
   EXPECT_EQ(calls_of(one, /*shares=*/false, 2, 1, 0).calls, 1);
+}
+
+// Workers fall asleep (parked, or tired of spinning) and are woken at every moment, from a caller that others preempt.
+TEST(ThreadPool, NoWakeUpIsLost) {
+  for (const bool spin : {false, true}) {
+    ThreadPool pool(4, spin);
+    std::atomic<int> calls{0};
+    for (int run = 0; run < 2000; ++run) {
+      pool.run([&](int) { calls.fetch_add(1, std::memory_order_relaxed); });
+      if (run % 3 == 0) pool.park();
+      if (run % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    EXPECT_EQ(calls.load(), 4 * 2000);
+  }
 }
 
 }  // namespace
