@@ -1,6 +1,6 @@
 # make run    set up, build, and let the bundled model answer       make test       the tests (under 15 minutes, 2 cores)
 # make build  set up and build                                      make test-long  the long tests as well
-# make bench  what this machine gives                               make sanitize   unit tests under address + UB sanitizers
+# make bench  what this machine gives                               make sanitize   tests under address + UB sanitizers
 # make aarch64  build/aarch64/nestling: a static program for 64-bit Arm, Android's Termux included
 .PHONY: setup build run test test-long bench bench-check sanitize aarch64 clean
 
@@ -34,7 +34,7 @@ bench-check: build
 sanitize: setup
 	@cmake --preset asan > build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
 	@cmake --build build/asan -j $(JOBS)
-	ctest --test-dir build/asan --output-on-failure -j $(JOBS) -LE long
+	ctest --test-dir build/asan --output-on-failure -j $(JOBS) -LE 'long|quality'
 
 aarch64:
 	@tools/aarch64.sh
