@@ -188,25 +188,33 @@ class Terminal:
             os.execve(program[0], program, test.environment())
         test.addCleanup(self.close)
 
+    def read_on(self, deadline, wanted):
+        """Whether the program printed more before it ended."""
+        ready, _, _ = select.select([self.fd], [], [], max(0, deadline - time.monotonic()))
+        if not ready:
+            raise AssertionError(f"{wanted} did not come; there was {self.text!r}")
+        try:
+            piece = os.read(self.fd, 4096)
+        except OSError:  # the program has ended
+            piece = b""
+        self.text += piece.decode(errors="replace")
+        return bool(piece)
+
     def expect(self, text):
         """Reads on until `text` has appeared after what was expected before."""
         deadline = time.monotonic() + PATIENCE
         while text not in self.text:
-            ready, _, _ = select.select([self.fd], [], [], max(0, deadline - time.monotonic()))
-            try:
-                piece = os.read(self.fd, 4096) if ready else b""
-            except OSError:  # the program has ended
-                piece = b""
-            if not piece:
-                raise AssertionError(f"{text!r} did not come; there was {self.text!r}")
-            self.text += piece.decode(errors="replace")
+            if not self.read_on(deadline, repr(text)):
+                raise AssertionError(f"the program ended before {text!r}; there was {self.text!r}")
         before, self.text = self.text.split(text, 1)
         return before
 
     def expect_prompt(self):
-        """Until the program edits a line: what is typed earlier, the terminal itself would echo."""
-        before = self.expect(">>> ")
+        """Until the program edits a line: what is typed earlier, the terminal itself would echo, and may lose."""
+        before, deadline = self.expect(">>> "), time.monotonic() + PATIENCE
         while termios.tcgetattr(self.fd)[3] & termios.ICANON:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no line is edited; there was {self.text!r}")
             time.sleep(0.001)
         return before
 
@@ -215,10 +223,8 @@ class Terminal:
 
     def status(self):
         """Exit status, with everything still printed read."""
-        try:
-            while piece := os.read(self.fd, 4096):
-                self.text += piece.decode(errors="replace")
-        except OSError:
+        deadline = time.monotonic() + PATIENCE
+        while self.read_on(deadline, "the end"):
             pass
         pid, status = os.waitpid(self.pid, 0)
         self.pid = 0
@@ -249,6 +255,7 @@ class TerminalTest(CliTest):
         terminal = self.chat()
         terminal.type("/szie\x7f\x7f\x7fize\n")
         terminal.expect("size e4b")
+        terminal.expect_prompt()
         terminal.type("/quit\n")
         self.assertEqual(terminal.status(), 0)
 
@@ -283,6 +290,7 @@ class TerminalTest(CliTest):
         terminal = self.chat()
         terminal.type("/größe\n")
         terminal.expect("/größe is no command")
+        terminal.expect_prompt()
         terminal.type("\x04")
         self.assertEqual(terminal.status(), 0)
 
