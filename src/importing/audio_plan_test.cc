@@ -59,8 +59,10 @@ TEST_F(AudioPlan, TypesAndLayoutsByRole) {
     expect({.weights = weights}, "a.blk.3.ffn_up_1.weight", products, Layout::kIl16);
     for (const char* name : {"attn_q", "attn_k", "ffn_up", "ffn_down"})
       expect({.weights = weights}, fmt::format("a.blk.2.{}.weight", name).c_str(), products, Layout::kIl16);
-    for (const char* name : {"attn_v", "attn_out", "conv_pw1", "conv_pw2", "linear_pos"})
-      expect({.weights = weights}, fmt::format("a.blk.3.{}.weight", name).c_str(), floats, Layout::kIl16);
+    for (const char* name : {"attn_v", "attn_out", "conv_pw1", "conv_pw2"})
+      expect({.weights = weights}, fmt::format("a.blk.3.{}.weight", name).c_str(), products == kI8 ? kI16 : products,
+             Layout::kIl16);
+    expect({.weights = weights}, "a.blk.3.linear_pos.weight", floats, Layout::kIl16);
     expect({.weights = weights}, "a.pre_encode.out.weight", floats, Layout::kIl16);
     expect({.weights = weights}, "a.conv1d.1.weight", kF32, Layout::kRows);
     expect({.weights = weights}, "a.blk.0.conv_dw.weight", kF32, Layout::kRows);

@@ -77,7 +77,8 @@ float magnitude_limit(WeightType type) {
     case WeightType::kQ8: return kMaxF16 * 127;
     case WeightType::kQ6: return kMaxF16 * 31;
     case WeightType::kQ4: return kMaxF16 * 7;
-    case WeightType::kI8: return 3.0e38f;
+    case WeightType::kI8:
+    case WeightType::kI16: return 3.0e38f;
   }
   return 0;
 }

@@ -130,6 +130,7 @@ PackageTensor stored_tower_tensor(const TowerTensor& tensor, Region region, cons
     case TowerRole::kVector:
     case TowerRole::kTable: return stored(WeightType::kF32, Layout::kRows);
     case TowerRole::kMatrix: return stored(options.tower_type(), Layout::kIl16);
+    case TowerRole::kFineMatrix: return stored(options.fine_tower_type(tensor.cols), Layout::kIl16);
     case TowerRole::kFloatMatrix: return stored(options.float_type(), Layout::kIl16);
   }
   return stored(WeightType::kF32, Layout::kRows);

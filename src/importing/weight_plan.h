@@ -29,6 +29,10 @@ struct ImportOptions {
   WeightType float_type() const { return weights == WeightType::kF32 ? WeightType::kF32 : WeightType::kBF16; }
   // Products of the vision and audio towers.
   WeightType tower_type() const { return is_quantized(weights) ? WeightType::kI8 : weights; }
+  // Those of them that need more than int8; rows longer than i16 may have stay bf16.
+  WeightType fine_tower_type(int64_t cols) const {
+    return is_quantized(weights) && cols <= kMaxI16Inputs ? WeightType::kI16 : float_type();
+  }
 };
 
 struct PlannedTensor {

@@ -12,7 +12,8 @@ namespace nestling::kernels_test {
 namespace {
 
 constexpr float kUntouched = -123.5f;
-constexpr WeightType kDenseTypes[] = {WeightType::kI8, WeightType::kF32, WeightType::kBF16};
+constexpr WeightType kDenseTypes[] = {WeightType::kI8, WeightType::kI16, WeightType::kF32, WeightType::kBF16};
+constexpr WeightType kCodedTypes[] = {WeightType::kI8, WeightType::kI16};
 
 // A product with everything at its default: rows that lie one after another, one thread.
 struct Case {
@@ -27,7 +28,7 @@ std::vector<float> product(const Kernels& kernels, const Case& c) {
   const int64_t cols = c.w.cols, x_stride = cols + c.padding, y_stride = c.w.rows + c.padding;
   std::vector<float> x(c.rows * x_stride, NAN), y(c.rows * y_stride, kUntouched);
   for (int64_t m = 0; m < c.rows; ++m) std::copy_n(c.x.begin() + m * cols, cols, x.begin() + m * x_stride);
-  AlignedBuffer memory(DenseInput::bytes_needed(c.rows, cols));
+  AlignedBuffer memory(DenseInput::bytes_needed(c.rows, 2 * cols));
   DenseInput input({memory.data(), memory.size()}, c.rows, cols);
   if (c.threads == 0) {
     input.assign(kernels, x.data(), c.rows, cols, x_stride, c.w.type);
@@ -53,18 +54,18 @@ struct CodedRow {
   std::vector<int> codes;
   float scale = 0;
 };
-// A row of weights.
-CodedRow coded_row(const float* x, int64_t cols) {
+// A row of weights, or of activations for i16.
+CodedRow coded_row(const float* x, int64_t cols, float largest) {
   CodedRow row{std::vector<int>(cols), 0};
   float peak = 0;
   for (int64_t i = 0; i < cols; ++i) peak = std::max(peak, std::fabs(x[i]));
   if (peak < 1e-30f) return row;
-  row.scale = peak / 127.0f;
-  for (int64_t i = 0; i < cols; ++i) row.codes[i] = static_cast<int>(std::nearbyint(x[i] * (127.0f / peak)));
+  row.scale = peak / largest;
+  for (int64_t i = 0; i < cols; ++i) row.codes[i] = static_cast<int>(std::nearbyint(x[i] * (largest / peak)));
   return row;
 }
 
-// A row of activations: codes with the row's zero added.
+// A row of activations for i8: codes with the row's zero added.
 CodedRow coded_input(const float* x, int64_t cols) {
   CodedRow row{std::vector<int>(cols), 0};
   float low = 0, high = 0;
@@ -79,11 +80,13 @@ CodedRow coded_input(const float* x, int64_t cols) {
 }
 
 // The rule of dense.h, from the values that were packed.
-std::vector<float> coded_reference(const std::vector<float>& weights, int64_t n, const std::vector<float>& x, int64_t m,
-                                   int64_t k) {
+std::vector<float> coded_reference(WeightType type, const std::vector<float>& weights, int64_t n,
+                                   const std::vector<float>& x, int64_t m, int64_t k) {
+  const float largest = type == WeightType::kI16 ? kLargestI16 : 127.0f;
   std::vector<CodedRow> w, rows;
-  for (int64_t i = 0; i < n; ++i) w.push_back(coded_row(weights.data() + i * k, k));
-  for (int64_t i = 0; i < m; ++i) rows.push_back(coded_input(x.data() + i * k, k));
+  for (int64_t i = 0; i < n; ++i) w.push_back(coded_row(weights.data() + i * k, k, largest));
+  for (int64_t i = 0; i < m; ++i)
+    rows.push_back(type == WeightType::kI16 ? coded_row(x.data() + i * k, k, largest) : coded_input(x.data() + i * k, k));
   std::vector<float> y;
   for (const CodedRow& row : rows)
     for (const CodedRow& out : w) {
@@ -102,12 +105,15 @@ std::vector<float> values_with_empty_rows(int64_t rows, int64_t cols, unsigned s
 
 TEST(Dense, CodesFollowTheRule) {
   for (const auto& [n, k, m] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 1}, {19, 77, 7}, {40, 320, 9},
-                                {16, 2100, 2}, {50, 64, 25}}) {
+                                {16, 2040, 2}, {50, 64, 25}}) {
     const std::vector<float> values = values_with_empty_rows(n, k, 1), x = values_with_empty_rows(m, k, 2);
-    const Packed packed = pack_il16(WeightType::kI8, n, k, values);
-    const std::vector<float> expected = coded_reference(values, n, x, m, k);
-    for (const Kernels& kernels : all_kernels())
-      EXPECT_TRUE(same_bits(product(kernels, {packed.w, x, m}), expected)) << kernels.name() << " " << n << "x" << k;
+    for (const WeightType type : kCodedTypes) {
+      const Packed packed = pack_il16(type, n, k, values);
+      const std::vector<float> expected = coded_reference(type, values, n, x, m, k);
+      for (const Kernels& kernels : all_kernels())
+        EXPECT_TRUE(same_bits(product(kernels, {packed.w, x, m}), expected))
+            << kernels.name() << " " << weight_type_name(type) << " " << n << "x" << k;
+    }
   }
 }
 
@@ -126,7 +132,7 @@ TEST(Dense, LopsidedRowsUseAllCodes) {
       EXPECT_NEAR(coded.scale * static_cast<float>(coded.codes[c]), x[row * k + c], 1.0001f * coded.scale);
   }
   const Packed packed = pack_il16(WeightType::kI8, n, k, values);
-  const std::vector<float> expected = coded_reference(values, n, x, m, k);
+  const std::vector<float> expected = coded_reference(WeightType::kI8, values, n, x, m, k);
   for (const Kernels& kernels : all_kernels())
     EXPECT_TRUE(same_bits(product(kernels, {packed.w, x, m}), expected)) << kernels.name();
 }
@@ -136,11 +142,13 @@ TEST(Dense, InfiniteInputsGiveNoFiniteOutputs) {
   std::vector<float> x = random_values(m * k, 15);
   x[3 * k + 7] = std::numeric_limits<float>::infinity();
   x[9 * k + 199] = -std::numeric_limits<float>::infinity();
-  const Packed packed = pack_il16(WeightType::kI8, n, k, random_values(n * k, 16));
-  for (const Kernels& kernels : all_kernels()) {
-    const std::vector<float> y = product(kernels, {packed.w, x, m});
-    for (int64_t i = 0; i < m * n; ++i)
-      EXPECT_EQ(std::isfinite(y[i]), i / n != 3 && i / n != 9) << kernels.name() << " row " << i / n;
+  for (const WeightType type : kCodedTypes) {
+    const Packed packed = pack_il16(type, n, k, random_values(n * k, 16));
+    for (const Kernels& kernels : all_kernels()) {
+      const std::vector<float> y = product(kernels, {packed.w, x, m});
+      for (int64_t i = 0; i < m * n; ++i)
+        EXPECT_EQ(std::isfinite(y[i]), i / n != 3 && i / n != 9) << kernels.name() << " row " << i / n;
+    }
   }
 }
 
@@ -167,13 +175,15 @@ TEST(Dense, EverySetGivesTheSameBits) {
   for (const int64_t k : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 27, 31, 33, 63, 64, 65, 96, 127, 129, 200})
     for (const int64_t n : {1, 2, 15, 16, 17, 31, 32, 33, 48, 50, 65}) {
       const std::vector<float> values = values_with_empty_rows(n, k, 5);
-      const Packed packed = pack_il16(WeightType::kI8, n, k, values);
-      for (int64_t m = 1; m <= 14; ++m) {
-        const std::vector<float> x = values_with_empty_rows(m, k, 6);
-        const std::vector<float> expected = product(scalar, {packed.w, x, m});
-        for (const Kernels& kernels : all_kernels())
-          ASSERT_TRUE(same_bits(product(kernels, {.w = packed.w, .x = x, .rows = m, .padding = m % 3}), expected))
-              << kernels.name() << " " << n << "x" << k << " m " << m;
+      for (const WeightType type : kCodedTypes) {
+        const Packed packed = pack_il16(type, n, k, values);
+        for (int64_t m = 1; m <= 14; ++m) {
+          const std::vector<float> x = values_with_empty_rows(m, k, 6);
+          const std::vector<float> expected = product(scalar, {packed.w, x, m});
+          for (const Kernels& kernels : all_kernels())
+            ASSERT_TRUE(same_bits(product(kernels, {.w = packed.w, .x = x, .rows = m, .padding = m % 3}), expected))
+                << kernels.name() << " " << weight_type_name(type) << " " << n << "x" << k << " m " << m;
+        }
       }
     }
 }
@@ -184,6 +194,7 @@ TEST(Dense, ShapesOfTheTowers) {
                                 {75, 128, 1152}}) {
     const std::vector<float> values = random_values(n * k, 7), x = random_values(m * k, 8);
     for (WeightType type : kDenseTypes) {
+      if (type == WeightType::kI16 && k > kMaxI16Inputs) continue;
       const Packed packed = pack_il16(type, n, k, values);
       const std::vector<float> expected = product(scalar, {packed.w, x, m});
       for (const Kernels& kernels : all_kernels())
@@ -195,15 +206,18 @@ TEST(Dense, ShapesOfTheTowers) {
 
 // The largest codes of both signs everywhere: sums may wrap in no set.
 TEST(Dense, ExtremeCodes) {
-  const int64_t n = 34, k = 8192, m = 13;
-  std::vector<float> values(n * k), x(m * k);
-  for (int64_t i = 0; i < n * k; ++i) values[i] = i / k % 2 == 0 ? 1.0f : -1.0f;
-  for (int64_t i = 0; i < m * k; ++i) x[i] = i / k % 3 == 0 ? 1.0f : i / k % 3 == 1 ? -1.0f : i % 2 == 0 ? 1.0f : -1.0f;
-  const Packed packed = pack_il16(WeightType::kI8, n, k, values);
-  const std::vector<float> expected = coded_reference(values, n, x, m, k);
-  EXPECT_EQ(std::fabs(expected[0]), 127.0f * 127.0f * k * ((1.0f / 127.0f) * (1.0f / 127.0f)));
-  for (const Kernels& kernels : all_kernels())
-    EXPECT_TRUE(same_bits(product(kernels, {packed.w, x, m}), expected)) << kernels.name();
+  for (const WeightType type : kCodedTypes) {
+    const int64_t n = 34, k = type == WeightType::kI16 ? kMaxI16Inputs : 8192, m = 13;
+    std::vector<float> values(n * k), x(m * k);
+    for (int64_t i = 0; i < n * k; ++i) values[i] = i / k % 2 == 0 ? 1.0f : -1.0f;
+    for (int64_t i = 0; i < m * k; ++i)
+      x[i] = i / k % 3 == 0 ? 1.0f : i / k % 3 == 1 ? -1.0f : i % 2 == 0 ? 1.0f : -1.0f;
+    const Packed packed = pack_il16(type, n, k, values);
+    const std::vector<float> expected = coded_reference(type, values, n, x, m, k);
+    EXPECT_NEAR(std::fabs(expected[0]), static_cast<float>(k), 1e-6f * static_cast<float>(k));
+    for (const Kernels& kernels : all_kernels())
+      EXPECT_TRUE(same_bits(product(kernels, {packed.w, x, m}), expected)) << kernels.name();
+  }
 }
 
 TEST(Dense, RowsAndThreadsDoNotMatter) {
@@ -256,16 +270,18 @@ TEST(Dense, ValuesPackedWithStridesEqualPackedMatrices) {
 TEST(Dense, UnpackedWeightsLieWithinHalfAStep) {
   const int64_t n = 21, k = 90;
   const std::vector<float> values = values_with_empty_rows(n, k, 12);
-  const Packed packed = pack_il16(WeightType::kI8, n, k, values);
-  std::vector<float> found(n * k), row(k);
-  unpack_matrix(packed.w, found.data());
-  for (int64_t r = 0; r < n; ++r) {
-    const CodedRow coded = coded_row(values.data() + r * k, k);
-    unpack_row(packed.w, r, row.data());
-    for (int64_t c = 0; c < k; ++c) {
-      EXPECT_EQ(found[r * k + c], coded.scale * static_cast<float>(coded.codes[c]));
-      EXPECT_EQ(row[c], found[r * k + c]);
-      EXPECT_NEAR(found[r * k + c], values[r * k + c], 0.5001f * coded.scale + 1e-30f);
+  for (const WeightType type : kCodedTypes) {
+    const Packed packed = pack_il16(type, n, k, values);
+    std::vector<float> found(n * k), row(k);
+    unpack_matrix(packed.w, found.data());
+    for (int64_t r = 0; r < n; ++r) {
+      const CodedRow coded = coded_row(values.data() + r * k, k, type == WeightType::kI16 ? kLargestI16 : 127.0f);
+      unpack_row(packed.w, r, row.data());
+      for (int64_t c = 0; c < k; ++c) {
+        EXPECT_EQ(found[r * k + c], coded.scale * static_cast<float>(coded.codes[c]));
+        EXPECT_EQ(row[c], found[r * k + c]);
+        EXPECT_NEAR(found[r * k + c], values[r * k + c], 0.5001f * coded.scale + 1e-30f);
+      }
     }
   }
 }

@@ -80,22 +80,22 @@ struct SparseDownArgs {
   float* y = nullptr;  // [rows]
 };
 
-// The int8 form of up to `rows` rows of X for dense(), interleaved so that kernels broadcast 4 codes at a time.
-// x = scale * (code + zero).
+// The codes of up to `rows` rows of X for dense(), interleaved so that kernels broadcast 4 int8 or 2 int16 at a time.
+// x = scale * (code + zero); for i16 weights there are no sums and zeros.
 struct DenseTile {
-  int32_t* codes = nullptr;  // [words][rows], each 4 int8 codes of one row
+  int32_t* codes = nullptr;  // [words][rows], each 4 int8 or 2 int16 codes of one row
   int32_t* sums = nullptr;   // [rows], the sum of a row's codes
   int32_t* zeros = nullptr;  // [rows]
   float* scales = nullptr;   // [rows]
 };
 
-// Y tile [rows, groups * 16] = X tile * W^T, W being i8 in kIl16.
+// Y tile [rows, groups * 16] = X tile * W^T, W being i8 or i16 in kIl16.
 struct DenseArgs {
   const std::byte* w = nullptr;  // the first row group
   uint64_t w_stream = 0;         // bytes from one row group to the next
   int groups = 1;
   int rows = 1;
-  int64_t words = 0;  // dense_words(inputs)
+  int64_t words = 0;  // of a row of X
   const int32_t* sums = nullptr;           // [groups * 16], of DenseKernel::sums
   const int32_t* negative_sums = nullptr;  // [groups * 16]
   DenseTile x;
@@ -110,13 +110,14 @@ struct DenseKernel {
   // Where run() needs them: of each of the 16 rows of a group the sum of its codes, by which a row's zero is multiplied,
   // and (only AVX2 writes it) the sum of the magnitudes of the negative ones.
   void (*sums)(const std::byte* w, int64_t words, int32_t* sums, int32_t* negative_sums) = nullptr;
-  // `rows` rows of X, `stride` floats apart, as a tile of dense_words(cols) words.
+  // `rows` rows of X, `stride` floats apart, as a tile of dense_words(cols) words. Not for i16, which all sets code alike.
   void (*code)(const float* x, int64_t stride, int rows, int64_t cols, const DenseTile& out) = nullptr;
 };
 
 inline constexpr int kMaxDenseRows = 16, kMaxDenseGroups = 4;
-// A row of codes is padded with zeros to a multiple of 8.
+// A row of int8 codes is padded with zeros to a multiple of 8, one of int16 codes to a multiple of 4.
 constexpr int64_t dense_words(int64_t cols) { return ceil_div(cols, 8) * 2; }
+constexpr int64_t dense16_words(int64_t cols) { return ceil_div(cols, 4) * 2; }
 // Code bytes of a row group; its scales follow.
 constexpr int64_t dense_code_bytes(int64_t words) { return round_up(4 * words, kSuperblock) * kRowGroup; }
 
@@ -136,10 +137,11 @@ struct KernelTable {
   Corrections corrections = Corrections::kSums;
   // x [cols] to natural order: codes and scales of ceil(cols / 32) blocks, corrections [blocks][words].
   void (*quantize)(const float* x, int64_t cols, int8_t* codes, int32_t* corrections, float* scales) = nullptr;
-  Il16Kernel il16[5];                                   // by WeightType, without i8
+  Il16Kernel il16[5];                                   // by WeightType, without i8 and i16
   void (*lane_dot[5])(const LaneDotArgs&) = {};         // by WeightType
   void (*sparse_down[5])(const SparseDownArgs&) = {};   // by WeightType
-  DenseKernel dense;
+  DenseKernel dense;    // i8
+  DenseKernel dense16;  // i16
   const AttentionKernel* attention = nullptr;
   // The set's best int8 multiply-add on registers alone, `rounds` times; returns the products it formed (ceilings.h).
   int64_t (*int8_products)(int64_t rounds) = nullptr;

@@ -122,7 +122,7 @@ class ProductShare {
 void check(const Activations& x, const Product& product) {
   const WeightMatrix& w = product.w;
   NESTLING_CHECK(w.layout == Layout::kIl16 || w.layout == Layout::kIl16Tiled);
-  NESTLING_CHECK(w.type != WeightType::kI8);
+  NESTLING_CHECK(!is_row_coded(w.type));
   NESTLING_CHECK_LE(w.cols, x.cols());
   NESTLING_CHECK_LE(w.cols, w.stored_cols);
   NESTLING_CHECK_LE(w.rows, w.stored_rows);

@@ -153,8 +153,8 @@ void unpack_float_row(const WeightMatrix& w, int64_t row, float* out) {
 
 void unpack_any_row(const WeightMatrix& w, int64_t row, float* out) {
   NESTLING_CHECK_LT(row, w.rows);
-  if (w.type == WeightType::kI8) {
-    unpack_i8_row(w, row, out);
+  if (is_row_coded(w.type)) {
+    unpack_row_coded(w, row, out);
     return;
   }
   if (!is_quantized(w.type)) {
@@ -189,7 +189,7 @@ void unpack_input_major(const WeightMatrix& w, float* out) {
 }  // namespace
 
 void pack_matrix(WeightType type, Layout layout, int64_t rows, int64_t cols, const float* values, std::byte* out) {
-  if (type == WeightType::kI8) {
+  if (is_row_coded(type)) {
     NESTLING_CHECK(layout == Layout::kIl16);
     return pack_strided(type, rows, cols, values, cols, 1, out);
   }

@@ -11,7 +11,7 @@ TowerTensor vector(std::string checkpoint, std::string package, int64_t length) 
   return {std::move(checkpoint), std::move(package), {length}, TowerRole::kVector, Reorder::kNone, 1, length};
 }
 
-// kFloatMatrix for the four products that int8 costs most: what attention and the convolution add is not halved as what
+// kFineMatrix for the four products that int8 costs most: what attention and the convolution add is not halved as what
 // the feed-forwards add. They are 22 % of the multiplications and most of the error (docs/mechanisms/audio.md).
 TowerTensor matrix(std::string checkpoint, std::string package, int64_t rows, int64_t cols,
                    TowerRole role = TowerRole::kMatrix) {
@@ -47,9 +47,9 @@ void append_attention(std::vector<TowerTensor>& tensors, const AudioConfig& c, i
   tensors.push_back(vector(from + "pre_attn_norm.weight", to + "ln1.weight", D));
   tensors.push_back(matrix(from + "attn.q_proj.weight", to + "attn_q.weight", D, D));
   tensors.push_back(matrix(from + "attn.k_proj.weight", to + "attn_k.weight", D, D));
-  tensors.push_back(matrix(from + "attn.v_proj.weight", to + "attn_v.weight", D, D, TowerRole::kFloatMatrix));
+  tensors.push_back(matrix(from + "attn.v_proj.weight", to + "attn_v.weight", D, D, TowerRole::kFineMatrix));
   tensors.push_back(vector(from + "attn.per_dim_scale", to + "per_dim_scale", D / c.num_attention_heads));
-  tensors.push_back(matrix(from + "post.weight", to + "attn_out.weight", D, D, TowerRole::kFloatMatrix));
+  tensors.push_back(matrix(from + "post.weight", to + "attn_out.weight", D, D, TowerRole::kFineMatrix));
   tensors.push_back(vector(from + "post_norm.weight", to + "ln2.weight", D));
 }
 
@@ -57,11 +57,11 @@ void append_light_convolution(std::vector<TowerTensor>& tensors, const AudioConf
   const std::string from = layer_prefix(layer) + "lconv1d.", to = package_prefix(layer);
   const int64_t D = c.hidden_size, taps = c.conv_kernel_size;
   tensors.push_back(vector(from + "pre_layer_norm.weight", to + "conv_norm.weight", D));
-  tensors.push_back(matrix(from + "linear_start.weight", to + "conv_pw1.weight", 2 * D, D, TowerRole::kFloatMatrix));
+  tensors.push_back(matrix(from + "linear_start.weight", to + "conv_pw1.weight", 2 * D, D, TowerRole::kFineMatrix));
   tensors.push_back({from + "depthwise_conv1d.weight", to + "conv_dw.weight", {D, 1, taps}, TowerRole::kTable,
                      Reorder::kDepthwise, taps, D});
   tensors.push_back(vector(from + "conv_norm.weight", to + "norm_conv.weight", D));
-  tensors.push_back(matrix(from + "linear_end.weight", to + "conv_pw2.weight", D, D, TowerRole::kFloatMatrix));
+  tensors.push_back(matrix(from + "linear_end.weight", to + "conv_pw2.weight", D, D, TowerRole::kFineMatrix));
 }
 
 }  // namespace

@@ -12,10 +12,11 @@ enum class TowerRole {
   kVector,  // norms and scales: float32
   kTable,   // small kernels (stem, depthwise, sub-sampling) whose precision matters: float32, row after row
   kMatrix,  // products: the tower's weight type, il16
+  kFineMatrix,   // products that int8 would cost too much: il16, i16 beside quantised weights (at most 2,048 inputs)
   kFloatMatrix,  // products whose precision matters more than their bytes: il16, f32 or bf16 whatever the weight type
 };
 
-constexpr bool is_product(TowerRole role) { return role == TowerRole::kMatrix || role == TowerRole::kFloatMatrix; }
+constexpr bool is_product(TowerRole role) { return role != TowerRole::kVector && role != TowerRole::kTable; }
 
 // How the axes of the checkpoint's tensor are reordered, so that the innermost one of a kernel's window is the channel.
 enum class Reorder {

@@ -41,9 +41,12 @@ Status check_tensor(const PackageTensor& t) {
       static_cast<uint64_t>(t.rows) * static_cast<uint64_t>(t.cols) > kMaxElements)
     return fail(ErrorCode::kModel, "tensor {}: {} x {}; sides of 1 to {} and at most {} elements are allowed", t.name,
                 t.rows, t.cols, kMaxSide, kMaxElements);
-  if (t.type == WeightType::kI8 && t.layout != Layout::kIl16)
+  if (is_row_coded(t.type) && t.layout != Layout::kIl16)
     return fail(ErrorCode::kModel, "tensor {}: {} in {}; this type is stored in {} only", t.name,
                 weight_type_name(t.type), layout_name(t.layout), layout_name(Layout::kIl16));
+  if (t.type == WeightType::kI16 && t.cols > kMaxI16Inputs)
+    return fail(ErrorCode::kModel, "tensor {}: {} inputs of {}; at most {} are allowed", t.name, t.cols,
+                weight_type_name(t.type), kMaxI16Inputs);
   const uint64_t bytes = packed_bytes(t.type, t.layout, t.rows, t.cols);
   if (t.bytes != bytes)
     return fail(ErrorCode::kModel, "tensor {}: {} bytes; {} x {} of {} in {} take {}", t.name, t.bytes, t.rows, t.cols,

@@ -23,7 +23,7 @@
 namespace nestling {
 
 // A package of another version is refused (or imported again, where it is a cached import).
-inline constexpr uint64_t kPackageFormatVersion = 3;
+inline constexpr uint64_t kPackageFormatVersion = 4;
 inline constexpr uint64_t kPackageAlignment = 16'384;
 
 enum class Region : uint8_t { kText = 0, kVision = 1, kAudio = 2, kPle = 3 };

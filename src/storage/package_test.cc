@@ -247,7 +247,7 @@ TEST(PackageOpen, RefusesAnotherVersion) {
                 p.value("nestling.format_version") = uint64_t{7};
                 p.metadata.pop_back();
               }),
-              HasSubstr("was written by another version (format 7; this program reads 3): import it again"));
+              HasSubstr("was written by another version (format 7; this program reads 4): import it again"));
   EXPECT_THAT(refusal_after([](Parts& p) { p.metadata.erase(p.metadata.begin()); }),
               HasSubstr("is a GGUF file but not a Nestling package"));
 }
@@ -256,7 +256,7 @@ TEST(PackageOpen, RefusesInconsistentDescriptions) {
   const auto with = [](std::string_view key, std::vector<uint64_t> values) {
     return refusal_after([&](Parts& p) { numbers(p, key) = values; });
   };
-  EXPECT_THAT(with("nestling.tensor.type", {0, 6}), HasSubstr("tensor b: weight type 6; 0 to 5 are known"));
+  EXPECT_THAT(with("nestling.tensor.type", {0, 7}), HasSubstr("tensor b: weight type 7; 0 to 6 are known"));
   EXPECT_THAT(with("nestling.tensor.type", {0, 256}), HasSubstr("weight type 256"));
   EXPECT_THAT(with("nestling.tensor.layout", {9, 0}), HasSubstr("tensor a: layout 9"));
   EXPECT_THAT(with("nestling.tensor.region", {0, 4}), HasSubstr("tensor b: region 4"));

@@ -39,6 +39,8 @@ constexpr int64_t block_count(int64_t cols) { return ceil_div(cols, kQuantBlock)
 constexpr int64_t code_bytes(WeightType type) {
   return type == WeightType::kQ4 ? 16 : type == WeightType::kQ6 ? 24 : 32;
 }
+// Bytes of one code of i8 and i16.
+constexpr int64_t row_code_bytes(WeightType type) { return type == WeightType::kI16 ? 2 : 1; }
 constexpr int64_t float_bytes(WeightType type) { return type == WeightType::kF32 ? 4 : 2; }
 // What is added to a code to store it unsigned.
 constexpr int code_offset(WeightType type) { return type == WeightType::kQ4 ? 8 : type == WeightType::kQ6 ? 32 : 0; }
@@ -47,7 +49,8 @@ constexpr int64_t cell_bytes(WeightType type) { return kLanes * code_bytes(type)
 constexpr int64_t il16_superblock_bytes(WeightType type) { return kLineBytes + 2 * cell_bytes(type); }
 constexpr uint64_t il16_group_bytes(WeightType type, int64_t cols) {
   if (is_quantized(type)) return static_cast<uint64_t>(ceil_div(cols, kSuperblock) * il16_superblock_bytes(type));
-  if (type == WeightType::kI8) return static_cast<uint64_t>(round_up(cols, kSuperblock) * kRowGroup + kLineBytes);
+  if (is_row_coded(type))
+    return static_cast<uint64_t>(round_up(cols * row_code_bytes(type), kSuperblock) * kRowGroup + kLineBytes);
   return static_cast<uint64_t>(round_up(cols * kRowGroup * float_bytes(type), kLineBytes));
 }
 

@@ -7,7 +7,7 @@
 namespace nestling {
 namespace {
 
-constexpr std::array<std::string_view, kWeightTypeCount> kTypeNames = {"f32", "bf16", "q8", "q6", "q4", "i8"};
+constexpr std::array<std::string_view, kWeightTypeCount> kTypeNames = {"f32", "bf16", "q8", "q6", "q4", "i8", "i16"};
 constexpr std::array<std::string_view, 5> kLayoutNames = {"rows", "il16", "il16_tiled", "lane_rows", "input_major"};
 
 uint64_t il16_bytes(WeightType type, Layout layout, int64_t rows, int64_t cols) {

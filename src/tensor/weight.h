@@ -10,9 +10,10 @@ namespace nestling {
 
 // How one weight is coded. The block types have blocks of 32 along the input axis with one f16 scale d each:
 // value = d * q, q in -8..7 (q4), -32..31 (q6), -127..127 (q8). i8, the type of the encoder towers, has one f32 scale
-// for a whole output row: value = d * q, q in -127..127; it exists in kIl16 only (kernels/dense.h).
-enum class WeightType : uint8_t { kF32 = 0, kBF16 = 1, kQ8 = 2, kQ6 = 3, kQ4 = 4, kI8 = 5 };
-inline constexpr size_t kWeightTypeCount = 6;
+// for a whole output row: value = d * q, q in -127..127; i16 is the same with q in -1023..1023, for the products of the
+// towers that need it. Both exist in kIl16 only (kernels/dense.h).
+enum class WeightType : uint8_t { kF32 = 0, kBF16 = 1, kQ8 = 2, kQ6 = 3, kQ4 = 4, kI8 = 5, kI16 = 6 };
+inline constexpr size_t kWeightTypeCount = 7;
 
 // Where the codes lie. The ids are part of the package format (storage/package.h): never renumber.
 enum class Layout : uint8_t {
@@ -31,6 +32,8 @@ enum class Layout : uint8_t {
 };
 
 inline constexpr int64_t kQuantBlock = 32;    // inputs that share a scale
+inline constexpr float kLargestI16 = 1023;    // magnitude of a code of i16, and of what it is multiplied by
+inline constexpr int64_t kMaxI16Inputs = 2048;  // of a row of i16, whose sums are int32
 inline constexpr int64_t kRowGroup = 16;      // output rows interleaved by kIl16
 inline constexpr int64_t kTileInputs = 2048;  // inputs of a tile of kIl16Tiled
 
@@ -61,8 +64,10 @@ struct WeightMatrix {
 
 // The types with a scale per block of 32.
 constexpr bool is_quantized(WeightType type) { return type >= WeightType::kQ8 && type <= WeightType::kQ4; }
+// The types with a scale per output row.
+constexpr bool is_row_coded(WeightType type) { return type == WeightType::kI8 || type == WeightType::kI16; }
 
-std::string_view weight_type_name(WeightType type);  // "f32", "bf16", "q8", "q6", "q4", "i8"
+std::string_view weight_type_name(WeightType type);  // "f32", "bf16", "q8", "q6", "q4", "i8", "i16"
 std::optional<WeightType> weight_type_from_name(std::string_view name);
 std::string_view layout_name(Layout layout);
 

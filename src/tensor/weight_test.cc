@@ -8,7 +8,8 @@ namespace nestling {
 namespace {
 
 TEST(Weight, NamesGoBothWays) {
-  for (WeightType type : {WeightType::kF32, WeightType::kBF16, WeightType::kQ8, WeightType::kQ6, WeightType::kQ4})
+  for (WeightType type : {WeightType::kF32, WeightType::kBF16, WeightType::kQ8, WeightType::kQ6, WeightType::kQ4,
+                          WeightType::kI8, WeightType::kI16})
     EXPECT_EQ(weight_type_from_name(weight_type_name(type)), type);
   EXPECT_FALSE(weight_type_from_name("q5"));
   EXPECT_EQ(layout_name(Layout::kIl16Tiled), "il16_tiled");

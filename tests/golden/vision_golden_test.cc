@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <numeric>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "golden/golden.h"
@@ -92,12 +93,13 @@ TEST(VisionGolden, CodedWeightsKeepTheDirectionOfRows) {
   const struct {
     WeightType weights;
     double least, mean;
-  } cases[] = {{WeightType::kBF16, 0.9995, 0.9998}, {WeightType::kQ8, 0.95, 0.99}};
+  } cases[] = {{WeightType::kBF16, 0.9995, 0.9998}, {WeightType::kQ8, 0.98, 0.995}};  // measured: 0.984, 0.9965 with q8
   for (const auto& c : cases) {
     const std::vector<double> all = cosines("vision_narrow", 256, c.weights);
     ASSERT_EQ(all.size(), static_cast<size_t>(kVisionTokens));
     const double least = *std::ranges::min_element(all);
     const double mean = std::accumulate(all.begin(), all.end(), 0.0) / kVisionTokens;
+    fmt::print("[ MEASURED ] {} weights: least cosine {:.5f}, mean {:.5f}\n", weight_type_name(c.weights), least, mean);
     EXPECT_GE(least, c.least) << weight_type_name(c.weights) << ", mean " << mean;
     EXPECT_GE(mean, c.mean) << weight_type_name(c.weights) << ", least " << least;
   }

@@ -29,7 +29,7 @@ inline constexpr double kMeanKlKv = 1e-3;
 // weights the squared error of the rows is about 40 times that of one product, which gives 1 - cosine = 3e-5 in the mean,
 // and the bound allows single rows six times that. int8: the goal is 0.999. int8 weights (one scale for 1,536 or 6,144
 // values) err by 0.8 to 0.9 % and int8 activations (with a zero) by 0.8 to 0.95 %; with v, W_post,
-// W_start and W_end as bf16 the rest comes to 1 - cosine = 6e-4.
+// W_start and W_end as i16 the rest comes to 1 - cosine = 6e-4.
 inline constexpr double kAudioCosineBf16 = 0.9998;
 inline constexpr double kAudioCosineInt8 = 0.999;
 

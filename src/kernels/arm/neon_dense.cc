@@ -35,6 +35,31 @@ NESTLING_DOTPROD void tile(const DenseArgs& a, std::integer_sequence<int, kRow..
     NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) store_dense(a, m, quarter, dot[m][quarter]);
 }
 
+// i16: smlal takes one input of 4 outputs at a time, so that the two inputs of a word are parted first.
+template <int kRows>
+void tile16(const DenseArgs& a) {
+  int32x4_t dot[kRows][4];
+  NESTLING_UNROLL for (int m = 0; m < kRows; ++m)
+    NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) dot[m][quarter] = vdupq_n_s32(0);
+  const std::byte* w = a.w;
+  const int32_t* x = a.x.codes;
+  for (int64_t word = 0; word < a.words; ++word, w += kLineBytes, x += kRows)
+    NESTLING_UNROLL for (int half = 0; half < 2; ++half) {
+      const int16x8x2_t inputs = vld2q_s16(reinterpret_cast<const int16_t*>(w) + 16 * half);
+      NESTLING_UNROLL for (int m = 0; m < kRows; ++m) {
+        const int16x4_t xx = vreinterpret_s16_s32(vld1_dup_s32(x + m));
+        int32x4_t* sums = dot[m] + 2 * half;
+        NESTLING_UNROLL for (int quarter = 0; quarter < 2; ++quarter) {
+          const int16x4_t first = quarter == 0 ? vget_low_s16(inputs.val[0]) : vget_high_s16(inputs.val[0]);
+          const int16x4_t second = quarter == 0 ? vget_low_s16(inputs.val[1]) : vget_high_s16(inputs.val[1]);
+          sums[quarter] = vmlal_lane_s16(vmlal_lane_s16(sums[quarter], first, xx, 0), second, xx, 1);
+        }
+      }
+    }
+  NESTLING_UNROLL for (int m = 0; m < kRows; ++m)
+    NESTLING_UNROLL for (int quarter = 0; quarter < 4; ++quarter) store_dense(a, m, quarter, dot[m][quarter]);
+}
+
 constexpr int kQuad = 4;        // rows coded together
 constexpr int64_t kSpan = 16;   // inputs of a step
 
@@ -127,6 +152,15 @@ void neon_dense(const DenseArgs& a) {
     case 4: return tile(a, std::make_integer_sequence<int, 4>());
     case 5: return tile(a, std::make_integer_sequence<int, 5>());
     case 6: return tile(a, std::make_integer_sequence<int, 6>());
+  }
+}
+
+void neon_dense16(const DenseArgs& a) {
+  switch (a.rows) {
+    case 1: return tile16<1>(a);
+    case 2: return tile16<2>(a);
+    case 3: return tile16<3>(a);
+    case 4: return tile16<4>(a);
   }
 }
 

@@ -18,6 +18,7 @@ void i8mm_il16_q6(const Il16Args& a);
 void i8mm_il16_q4(const Il16Args& a);
 
 void neon_dense(const DenseArgs& a);
+void neon_dense16(const DenseArgs& a);
 void neon_dense_sums(const std::byte* w, int64_t words, int32_t* sums, int32_t* negative_sums);
 void neon_dense_code(const float* x, int64_t stride, int rows, int64_t cols, const DenseTile& out);
 void i8mm_dense(const DenseArgs& a);

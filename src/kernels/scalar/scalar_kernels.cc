@@ -236,6 +236,7 @@ constinit const KernelTable kScalarKernels = {
                     sparse_down_quantized<WeightType::kQ8>, sparse_down_quantized<WeightType::kQ6>,
                     sparse_down_quantized<WeightType::kQ4>},
     .dense = {.run = scalar_dense, .rows = 4, .groups = 2, .code = scalar_dense_code},
+    .dense16 = {.run = scalar_dense16, .rows = 4, .groups = 2},
     .attention = &kPortableAttention,
     .int8_products = int8_products,
     .float_products = float_products,

@@ -42,7 +42,41 @@ void tile(const DenseArgs& a) {
   store_dense(a, dot);
 }
 
+// i16: pmaddwd takes both operands signed, so that a step is two instructions.
+NESTLING_AVX2_INLINE void add_words(__m256i& acc, __m256i w, __m256i x) {
+  __m256i products;
+  asm volatile("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x"(acc), "=&x"(products) : "x"(w), "x"(x));
+}
+
+template <int kRows>
+void tile16(const DenseArgs& a) {
+  __m256i dot[kRows][2];
+  NESTLING_UNROLL for (int m = 0; m < kRows; ++m) dot[m][0] = dot[m][1] = _mm256_setzero_si256();
+  const std::byte* w = a.w;
+  const int32_t* x = a.x.codes;
+  for (int64_t word = 0; word < a.words; ++word, w += kLineBytes, x += kRows) {
+    const __m256i w0 = load(w), w1 = load(w + 32);
+    NESTLING_UNROLL for (int m = 0; m < kRows; ++m) {
+      const __m256i xx = _mm256_set1_epi32(x[m]);
+      add_words(dot[m][0], w0, xx);
+      add_words(dot[m][1], w1, xx);
+    }
+  }
+  store_dense(a, dot);
+}
+
 }  // namespace
+
+void avx2_dense16(const DenseArgs& a) {
+  switch (a.rows) {
+    case 1: return tile16<1>(a);
+    case 2: return tile16<2>(a);
+    case 3: return tile16<3>(a);
+    case 4: return tile16<4>(a);
+    case 5: return tile16<5>(a);
+    case 6: return tile16<6>(a);
+  }
+}
 
 void avx2_dense(const DenseArgs& a) {
   switch (a.rows) {

@@ -58,6 +58,7 @@ constinit const KernelTable kAvx2Kernels = {
                     avx2_sparse_down_q4},
     .dense = {.run = avx2_dense, .rows = 4, .groups = 1, .sums = avx2_dense_sums,
               .code = avx2_dense_code},
+    .dense16 = {.run = avx2_dense16, .rows = 6, .groups = 1},
     .attention = &kPortableAttention,
     .int8_products = int8_products,
     .float_products = avx2_float_products,

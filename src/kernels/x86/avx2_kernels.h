@@ -19,6 +19,7 @@ void avx2_il16_q6(const Il16Args& a);
 void avx2_il16_q4(const Il16Args& a);
 
 void avx2_dense(const DenseArgs& a);
+void avx2_dense16(const DenseArgs& a);
 void avx2_dense_sums(const std::byte* w, int64_t words, int32_t* sums, int32_t* negative_sums);
 void avx2_dense_code(const float* x, int64_t stride, int rows, int64_t cols, const DenseTile& out);
 

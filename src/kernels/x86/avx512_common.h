@@ -34,6 +34,16 @@ NESTLING_AVX512_INLINE __m512i dot_bytes(__m512i acc, __m512i w, __m512i x) {
 #endif
 }
 
+// The same for two products of int16 per int32.
+NESTLING_AVX512_INLINE __m512i dot_words(__m512i acc, __m512i w, __m512i x) {
+#if defined(__clang__)
+  return _mm512_dpwssd_epi32(acc, w, x);
+#else
+  asm("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(w), "v"(x));
+  return acc;
+#endif
+}
+
 NESTLING_AVX512_INLINE __m512 load_half16(const void* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
 }

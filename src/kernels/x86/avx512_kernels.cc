@@ -54,6 +54,7 @@ constinit const KernelTable kAvx512Kernels = {
     .sparse_down = {avx2_sparse_down_f32, avx2_sparse_down_bf16, avx2_sparse_down_q8, avx2_sparse_down_q6,
                     avx2_sparse_down_q4},
     .dense = {.run = avx512_dense, .rows = 12, .groups = 2, .sums = avx512_dense_sums, .code = avx2_dense_code},
+    .dense16 = {.run = avx512_dense16, .rows = 12, .groups = 2},
     .attention = &kAvx512Attention,
     .int8_products = int8_products,
     .float_products = float_products,

@@ -13,6 +13,7 @@ void avx512_il16_q6(const Il16Args& a);
 void avx512_il16_q4(const Il16Args& a);
 
 void avx512_dense(const DenseArgs& a);
+void avx512_dense16(const DenseArgs& a);
 void avx512_dense_sums(const std::byte* w, int64_t words, int32_t* sums, int32_t* negative_sums);
 
 void avx512_lane_dot_q8(const LaneDotArgs& a);

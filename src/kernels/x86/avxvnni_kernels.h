@@ -139,6 +139,7 @@ constexpr KernelTable table(std::string_view name, bool (*supported)(), int64_t 
       .sparse_down = {avx2_sparse_down_f32, avx2_sparse_down_bf16, avx2_sparse_down_q8, avx2_sparse_down_q6,
                       avx2_sparse_down_q4},
       .dense = {.run = dense<Vnni>, .rows = 6, .groups = 1, .sums = avx2_dense_sums, .code = avx2_dense_code},
+      .dense16 = {.run = avx2_dense16, .rows = 6, .groups = 1},
       .attention = &kPortableAttention,
       .int8_products = int8_products,
       .float_products = avx2_float_products,

@@ -203,7 +203,7 @@ TEST(AudioEncoderHostile, WrongShapesTypesAndLayouts) {
               HasSubstr("tensor a.blk.1.attn_q.weight is 15 x 16; the configuration needs 16 x 16"));
   EXPECT_THAT(change("a.conv1d.0.norm.weight", [](PackageTensor& t) { t.cols = 3; }), HasSubstr("needs 1 x 4"));
   EXPECT_THAT(change("a.blk.0.conv_pw1.weight", [](PackageTensor& t) { t.layout = Layout::kRows; }),
-              HasSubstr("is f32 in rows; f32, bf16 or i8 in il16 is needed"));
+              HasSubstr("is f32 in rows; f32, bf16, i8 or i16 in il16 is needed"));
   EXPECT_THAT(change("a.blk.0.conv_pw1.weight", [](PackageTensor& t) { t.type = WeightType::kQ8; }),
               HasSubstr("is q8 in il16"));
   EXPECT_THAT(change("a.blk.0.ln1.weight", [](PackageTensor& t) { t.type = WeightType::kBF16; }),

@@ -47,10 +47,11 @@ struct AudioStep {
   };
   void multiply(const float* x, std::initializer_list<Product> products) const {
     const int64_t cols = products.begin()->w.cols;
-    bool coded = false;  // floats can be read from a coded input too
-    for (const Product& p : products) coded = coded || p.w.type == WeightType::kI8;
-    workspace.input.assign(kernels, pool, x, rows, cols, cols, coded ? WeightType::kI8 : WeightType::kF32);
-    for (const Product& p : products) dense(kernels, pool, workspace.input, p.w, p.y, p.w.rows);
+    for (const Product& p : products) {
+      if (&p == products.begin() || !workspace.input.serves(p.w.type))
+        workspace.input.assign(kernels, pool, x, rows, cols, cols, p.w.type);
+      dense(kernels, pool, workspace.input, p.w, p.y, p.w.rows);
+    }
   }
   // Taps the residual stream as audio.conformer.N<suffix>.
   void tap(const char* suffix) const {

@@ -57,7 +57,11 @@ inline PackageTensor stored(const TowerTensor& tensor, WeightType type) {
   PackageTensor p{.name = tensor.package, .region = Region::kAudio, .rows = tensor.rows, .cols = tensor.cols};
   const bool product = is_product(tensor.role);
   const WeightType floats = type == WeightType::kF32 ? WeightType::kF32 : WeightType::kBF16;
-  p.type = tensor.role == TowerRole::kMatrix ? type : product ? floats : WeightType::kF32;
+  const WeightType fine = type == WeightType::kI8 ? WeightType::kI16 : type;
+  p.type = tensor.role == TowerRole::kMatrix       ? type
+           : tensor.role == TowerRole::kFineMatrix ? fine
+           : product                               ? floats
+                                                   : WeightType::kF32;
   p.layout = product ? Layout::kIl16 : Layout::kRows;
   p.bytes = packed_bytes(p.type, p.layout, p.rows, p.cols);
   return p;

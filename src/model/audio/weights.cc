@@ -13,15 +13,21 @@
 namespace nestling {
 namespace {
 
-bool is_product(const PackageTensor& t) {
-  return t.layout == Layout::kIl16 && !is_quantized(t.type);
+// What a tensor of a role may be stored as. Workspaces have room for i16 where the fine products are.
+std::string_view needed(TowerRole role) {
+  if (!is_product(role)) return "f32 in rows";
+  return role == TowerRole::kFineMatrix ? "f32, bf16, i8 or i16 in il16" : "f32, bf16 or i8 in il16";
 }
 
-bool is_plain(const PackageTensor& t) { return t.layout == Layout::kRows && t.type == WeightType::kF32; }
+bool is_allowed(const PackageTensor& t, TowerRole role) {
+  if (!is_product(role)) return t.layout == Layout::kRows && t.type == WeightType::kF32;
+  return t.layout == Layout::kIl16 && !is_quantized(t.type) &&
+         (t.type != WeightType::kI16 || role == TowerRole::kFineMatrix);
+}
 
 // The tensor, with the shape the configuration needs and a type and layout that its role can have.
 Result<const PackageTensor*> find(const Package& package, const std::string& name, int64_t rows, int64_t cols,
-                                  bool product) {
+                                  TowerRole role) {
   const std::string file = package.file().path().string();
   const PackageTensor* t = package.find(name);
   if (t == nullptr)
@@ -29,9 +35,9 @@ Result<const PackageTensor*> find(const Package& package, const std::string& nam
   if (t->rows != rows || t->cols != cols)
     return fail(ErrorCode::kModel, "{}: tensor {} is {} x {}; the configuration needs {} x {}", file, name, t->rows,
                 t->cols, rows, cols);
-  if (product ? !is_product(*t) : !is_plain(*t))
+  if (!is_allowed(*t, role))
     return fail(ErrorCode::kModel, "{}: tensor {} is {} in {}; {} is needed", file, name, weight_type_name(t->type),
-                layout_name(t->layout), product ? "f32, bf16 or i8 in il16" : "f32 in rows");
+                layout_name(t->layout), needed(role));
   return t;
 }
 
@@ -47,11 +53,12 @@ class LayerTensors {
       : package_(package), prefix_(fmt::format("a.blk.{}.", layer)), bytes_(bytes), offset_(offset) {}
 
   Result<WeightMatrix> matrix(const char* name, int64_t rows, int64_t cols) const {
-    NESTLING_TRY(const PackageTensor* t, find(package_, prefix_ + name, rows, cols, true));
+    // The widest role: find_range() has held every tensor against its own.
+    NESTLING_TRY(const PackageTensor* t, find(package_, prefix_ + name, rows, cols, TowerRole::kFineMatrix));
     return view(*t, bytes_ + (t->offset - offset_));
   }
   Result<const float*> floats(const char* name, int64_t rows, int64_t cols) const {
-    NESTLING_TRY(const PackageTensor* t, find(package_, prefix_ + name, rows, cols, false));
+    NESTLING_TRY(const PackageTensor* t, find(package_, prefix_ + name, rows, cols, TowerRole::kVector));
     // A row is stored in whole units of 16 bytes: values of several rows are contiguous only when they fill these.
     if (rows > 1 && rows_stride_bytes(t->type, cols) != static_cast<uint64_t>(cols) * sizeof(float))
       return fail(ErrorCode::kModel, "{}: tensor {} has rows of {} values; a multiple of 4 is needed",
@@ -83,8 +90,7 @@ Result<AudioFeedForwardWeights> bind_feed_forward(const LayerTensors& tensors, c
 Result<LayerRange> find_range(const Package& package, const AudioConfig& c, int64_t layer) {
   uint64_t first = UINT64_MAX, last = 0, sum = 0;
   for (const TowerTensor& tensor : audio_layer_tensors(c, layer)) {
-    NESTLING_TRY(const PackageTensor* t,
-                 find(package, tensor.package, tensor.rows, tensor.cols, is_product(tensor.role)));
+    NESTLING_TRY(const PackageTensor* t, find(package, tensor.package, tensor.rows, tensor.cols, tensor.role));
     if (t->region != Region::kAudio)
       return fail(ErrorCode::kModel, "{}: tensor {} lies in region {}; audio is needed",
                   package.file().path().string(), t->name, region_name(t->region));
@@ -100,8 +106,8 @@ Result<LayerRange> find_range(const Package& package, const AudioConfig& c, int6
 
 // A tensor outside the layers, read into memory of its own.
 Result<WeightMatrix> read_tensor(const Package& package, const std::string& name, int64_t rows, int64_t cols,
-                                 bool product, AlignedBuffer& memory) {
-  NESTLING_TRY(const PackageTensor* t, find(package, name, rows, cols, product));
+                                 TowerRole role, AlignedBuffer& memory) {
+  NESTLING_TRY(const PackageTensor* t, find(package, name, rows, cols, role));
   memory = AlignedBuffer(t->bytes);
   NESTLING_TRY_VOID(package.file().read_at(t->offset, {memory.data(), static_cast<size_t>(t->bytes)}));
   return view(*t, memory.data());
@@ -112,12 +118,12 @@ Result<SubsampleStageWeights> bind_stage(const Package& package, const AudioConf
   const std::string prefix = fmt::format("a.conv1d.{}.", stage);
   SubsampleStageWeights w;
   AlignedBuffer memory;
-  NESTLING_TRY(const WeightMatrix rows, read_tensor(package, prefix + "weight", out, 9 * in, false, memory));
+  NESTLING_TRY(const WeightMatrix rows, read_tensor(package, prefix + "weight", out, 9 * in, TowerRole::kTable, memory));
   std::vector<float> values(static_cast<size_t>(rows.rows * rows.cols));
   unpack_matrix(rows, values.data());
   w.memory = AlignedBuffer(packed_bytes(WeightType::kF32, Layout::kIl16, rows.rows, rows.cols));
   w.kernel = pack_dense(WeightType::kF32, rows.rows, rows.cols, values.data(), rows.cols, 1, w.memory.data());
-  NESTLING_TRY(const WeightMatrix norm, read_tensor(package, prefix + "norm.weight", 1, out, false, memory));
+  NESTLING_TRY(const WeightMatrix norm, read_tensor(package, prefix + "norm.weight", 1, out, TowerRole::kVector, memory));
   w.norm.resize(static_cast<size_t>(out));
   unpack_matrix(norm, w.norm.data());
   return w;
@@ -126,7 +132,7 @@ Result<SubsampleStageWeights> bind_stage(const Package& package, const AudioConf
 Result<std::vector<float>> bind_positions(const Package& package, const AudioConfig& c, int64_t layer) {
   const TowerTensor tensor = audio_position_tensor(c, layer);
   AlignedBuffer memory;
-  NESTLING_TRY(const WeightMatrix w, read_tensor(package, tensor.package, tensor.rows, tensor.cols, true, memory));
+  NESTLING_TRY(const WeightMatrix w, read_tensor(package, tensor.package, tensor.rows, tensor.cols, tensor.role, memory));
   return relative_positions(w, c.context_left);
 }
 
@@ -194,7 +200,7 @@ Result<AudioNetwork> AudioNetwork::bind(const Package& package, const AudioConfi
   }
   NESTLING_TRY(network.projection,
                read_tensor(package, "a.pre_encode.out.weight", c.hidden_size,
-                           audio_bins_after(c.input_feat_size, 2) * c.sscp_channels[1], true,
+                           audio_bins_after(c.input_feat_size, 2) * c.sscp_channels[1], TowerRole::kFloatMatrix,
                            network.projection_memory));
   for (int64_t layer = 0; layer < c.num_hidden_layers; ++layer) {
     NESTLING_TRY(const LayerRange range, find_range(package, c, layer));

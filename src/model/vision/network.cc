@@ -40,7 +40,7 @@ class NetworkBinding {
   Result<WeightMatrix> matrix(const std::string& name, int64_t rows, int64_t cols) const {
     const std::string stored = vision_package_name(name);
     NESTLING_TRY(const WeightMatrix w, package_.matrix(stored, rows, cols));
-    if (w.layout == Layout::kIl16 && !is_quantized(w.type)) return w;
+    if (w.layout == Layout::kIl16 && !is_quantized(w.type) && w.type != WeightType::kI16) return w;
     return fail(ErrorCode::kModel, "{}: tensor {} is {} in layout {}; f32, bf16 or i8 in il16 is needed",
                 package_.file().path().string(), stored, weight_type_name(w.type), layout_name(w.layout));
   }
