@@ -27,7 +27,7 @@ import sizes
 
 SIZES = ("e4b", "e2b", "e3.18b-layer")
 MEDIA_SIZES = ("e4b", "e2b")
-PICTURE_GOAL, WORD_ERROR_GOAL = 0.80, 0.20
+PICTURE_GOAL, WORD_ERROR_GOAL = 0.90, 0.20
 GOALS = {"e4b": 0.90, "e2b": 0.80, "e3.18b-layer": 0.80}
 STOP = [1, 106]
 PREFIX = "model.language_model."

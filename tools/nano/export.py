@@ -13,6 +13,11 @@ import train_sounds
 import vision
 
 PREFIX = "model.language_model."
+
+
+def stored_name(name):
+    """What a checkpoint calls a parameter of model.py."""
+    return ("model." if name.startswith(("embed_vision.", "embed_audio.")) else PREFIX) + name
 AUDIO_TOKENS, IMAGE_SIDE = 32, 256
 
 CHAT_TEMPLATE = """{{ bos_token }}
@@ -133,7 +138,7 @@ def write_model(out, s, params, towers=None):
     write_json(out / "config.json", config(s, towers))
     write_json(out / "generation_config.json", generation_config())
     (out / "chat_template.jinja").write_text(CHAT_TEMPLATE)
-    tensors = {("model." if name.startswith(("embed_vision.", "embed_audio.")) else PREFIX) + name: value
+    tensors = {stored_name(name): value
                for name, value in params.items()}
     for prefix, state in (towers or {}).items():
         tensors |= {f"model.{prefix}{name}": value for name, value in state.items()}

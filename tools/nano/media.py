@@ -32,14 +32,32 @@ def sound_turn(question, count, first=False):
     return "<start_of_turn>user\n" + (clip + question if first else question + clip) + END_OF_QUESTION
 
 
-def picture_question(rng, facts):
-    """One question about a picture; every kind of question has the same chance."""
+# Asked more often than the other kinds, because they are learned last.
+OFTEN = {"shape": 2, "where": 3}
+
+
+def picture_fact(rng, facts):
+    """What a question is about: a (key, value) of the facts."""
     kinds = sorted({key.split()[0] for key, _ in facts})
-    kind = rng.choice(kinds)
-    key, value = rng.choice([fact for fact in facts if fact[0].split()[0] == kind])
+    kind = rng.choices(kinds, [OFTEN.get(kind, 1) for kind in kinds])[0]
+    return rng.choice([fact for fact in facts if fact[0].split()[0] == kind])
+
+
+def picture_question(rng, key, value):
+    """One wording of a fact: question and answer."""
     asked, answer = pictures.questions(key, value)
     question = rng.choice(asked)
     return question.rstrip("?") if rng.random() < CARELESS else question, answer
+
+
+def object_tokens(seen, key):
+    """The tokens of a picture_examples() entry that the key of a fact speaks of, bool [256]; None: of no single object."""
+    kind, _, argument = key.partition(" ")
+    if kind == "shape":
+        return seen["colour"] == 1 + list(pictures.COLOURS).index(argument)
+    if kind in ("colour", "where"):
+        return seen["kind"] == pictures.KINDS.index(argument)
+    return None
 
 
 def see(tower, images):
@@ -61,12 +79,13 @@ def load_eyes(path):
 
 
 def picture_examples(tower, seeds, batch=20):
-    """[{features float16 [256,E], facts}] for training scenes."""
+    """[{features float16 [256,E], facts, kind and colour of every token int8 [256]}] for training scenes."""
     out, seeds = [], list(seeds)
     for start in range(0, len(seeds), batch):
         scenes = [pictures.scene(seed) for seed in seeds[start:start + batch]]
         for made, features in zip(scenes, see(tower, [np.asarray(s.image) for s in scenes])):
-            out.append({"features": features.half(), "facts": made.facts})
+            shown = {name: torch.from_numpy(getattr(made, name).reshape(-1)).to(torch.int8) for name in ("kind", "colour")}
+            out.append({"features": features.half(), "facts": made.facts, **shown})
     return out
 
 
@@ -117,7 +136,7 @@ def watched(work, seed=0, pictures_count=60, sounds_count=200):
     for made in scenes:
         features = see(eyes, [np.asarray(made.image)])[0]
         for _ in range(2):
-            rows.append(("vision", features, *picture_question(rng, made.facts)))
+            rows.append(("vision", features, *picture_question(rng, *picture_fact(rng, made.facts))))
     clips = sounds.load(work / "sounds", "test")[:sounds_count]
     for row in hearing.examples(hearing.load_tower(work / "audio.pt"), clips, "test", copies=1):
         rows.append(("audio", row["features"], row["question"], row["answer"]))

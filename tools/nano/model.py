@@ -19,6 +19,9 @@ import torch.nn.functional as F
 EPS = 1e-6
 # Phi^-1(0.95), what torch's float32 icdf returns.
 SPARSE_Z = 1.6448533535003662
+# The layer whose attention can be watched: the last one with full attention that leaves time to use what it fetched
+# (E2B has no layer 24).
+WATCHED = 29
 
 
 @dataclass(frozen=True)
@@ -167,8 +170,12 @@ def route(x, router, norm):
     return torch.tanh(F.linear(rms(x, norm) * (1.0 / x.shape[-1]), router))
 
 
-def attend(n, w, kv, rope, mask, head_dim):
-    """Grouped attention with scale 1; `kv` is None in layers that make their own."""
+def attend(n, w, kv, rope, mask, head_dim, watched):
+    """Grouped attention with scale 1; `kv` is None in layers that make their own.
+
+    Returns the output, K and V, and how much of every head's attention falls on the tokens
+    that `watched` [B,T,T] marks: [B,H,T], None where it is None.
+    """
     batch, length, _ = n.shape
     cos, sin = rope
     q = F.linear(n, w["self_attn.q_proj.weight"]).view(batch, length, -1, head_dim)
@@ -182,7 +189,8 @@ def attend(n, w, kv, rope, mask, head_dim):
     k, v = (x.repeat_interleave(group, 1) for x in kv)
     probs = torch.softmax(q @ k.transpose(2, 3) + mask, -1)
     out = (probs @ v).transpose(1, 2).reshape(batch, length, -1)
-    return F.linear(out, w["self_attn.o_proj.weight"]), kv
+    share = None if watched is None else (probs * watched[:, None]).sum(-1)
+    return F.linear(out, w["self_attn.o_proj.weight"]), kv, share
 
 
 def feed_forward(x, gate, up, down, sparse):
@@ -195,8 +203,8 @@ def feed_forward(x, gate, up, down, sparse):
     return F.linear(F.gelu(g, approximate="tanh") * F.linear(x, up), down)
 
 
-def layer(streams, pli, kv, rope, mask, w, sparse, head_dim):
-    """One decoder layer: S streams [B,T,D] in, S streams and (k, v) out."""
+def layer(streams, pli, kv, rope, mask, w, sparse, head_dim, watched):
+    """One decoder layer: S streams [B,T,D] in, S streams, (k, v) and attend()'s share out."""
     count = len(streams)
     router, router_norm = w["altup.modality_router.weight"], w["altup.router_norm.weight"]
     c = F.linear(route(streams[0], router, router_norm), w["altup.prediction_coefs.weight"])
@@ -206,7 +214,7 @@ def layer(streams, pli, kv, rope, mask, w, sparse, head_dim):
     n = rms(a, w["input_layernorm.weight"])
     low_rank = F.linear(F.linear(n, w["laurel.linear_left.weight"]), w["laurel.linear_right.weight"])
     laurel = n + rms(low_rank, w["laurel.post_laurel_norm.weight"])
-    o, kv = attend(n, w, kv, rope, mask, head_dim)
+    o, kv, share = attend(n, w, kv, rope, mask, head_dim, watched)
     g = (a + rms(o, w["post_attention_layernorm.weight"]) + laurel) * math.sqrt(0.5)
     u = feed_forward(rms(g, w["pre_feedforward_layernorm.weight"]), w["gate"], w["up"], w["down"], sparse)
     act = g + rms(u, w["post_feedforward_layernorm.weight"])
@@ -216,7 +224,7 @@ def layer(streams, pli, kv, rope, mask, w, sparse, head_dim):
     q = out[0] * w["altup.correct_output_scale"]
     z = F.gelu(F.linear(q, w["per_layer_input_gate.weight"]), approximate="tanh") * pli
     x = rms(F.linear(z, w["per_layer_projection.weight"]), w["post_per_layer_input_norm.weight"])
-    return [out[0]] + [y + x for y in out[1:]], kv
+    return [out[0]] + [y + x for y in out[1:]], kv, share
 
 
 def matched(y, magnitude):
@@ -298,24 +306,30 @@ class Nano:
         w["down"] = w.pop("mlp.down_proj.weight")[:, :width]
         return w
 
-    def hidden(self, ids, documents, positions, size, parents=None, rows=None):
-        """Final hidden states [B,T,D]; `parents` as in masks(), `rows` as in enter()."""
+    def hidden(self, ids, documents, positions, size, parents=None, rows=None, watched=None):
+        """Final hidden states [B,T,D]; `parents` as in masks(), `rows` as in enter().
+
+        With `watched` also attend()'s share in layer WATCHED.
+        """
         s, params = self.shape, self.params
         mask = masks(documents, positions, s.window, parents)
         ropes = [rope_tables(positions, s.head_dim, theta) for theta in (1e6, 1e4)]
         top = {k: v for k, v in params.items() if not k.startswith(("layers.", "embed_vision", "embed_audio"))}
         streams, pli = self.enter(ids, top, s, rows)
-        stored = {}
+        stored, watched_share = {}, None
         for n in range(s.layers):
             if size[n] == 0:
                 continue
             sliding = 0 if s.full_attention(n) else 1
             kv = stored[s.kv_source(n)] if n >= s.own_kv else None
-            streams, made = self.layer(streams, pli[:, :, n], kv, ropes[sliding], mask[sliding],
-                                       self.layer_weights(params, n, size[n]), n < s.sparse, s.head_dim)
+            streams, made, share = self.layer(
+                streams, pli[:, :, n], kv, ropes[sliding], mask[sliding], self.layer_weights(params, n, size[n]),
+                n < s.sparse, s.head_dim, watched if n == WATCHED else None)
+            watched_share = share if n == WATCHED else watched_share
             if kv is None:
                 stored[n] = made
-        return self.leave(streams, top)
+        final = self.leave(streams, top)
+        return final if watched is None else (final, watched_share)
 
     def logits(self, hidden):
         z = F.linear(hidden, self.params["embed_tokens.weight"])

@@ -2,13 +2,14 @@
 
     python tools/nano/train_media.py --start DIR --work build/nano --out models/nano [--steps N]
 
-DIR holds the text model that train.py made; the work directory holds vision.pt
+DIR holds the text model that train.py made, or what this program made, to go on from; the work directory holds vision.pt
 (train_vision.py) and audio.pt with its clips (train_sounds.py). The towers stay as they are:
 what they say about every picture and clip is computed once. A batch has rows about pictures,
 rows about sounds and rows of train.py's own text, so that nothing is forgotten.
 
 In a picture row the picture stands once and several questions continue it, each blind to the
-others: document numbers and parents (see model.masks) make a tree of the row.
+others: document numbers and parents (see model.masks) make a tree of the row. Where a question is about
+one object, a part of the loss asks one layer's attention to look at the tokens that show it.
 """
 
 import argparse
@@ -32,10 +33,12 @@ import tokenizer
 import train
 
 SEED, WORKERS, LENGTH = 7, 2, 512
-ROW_KINDS = ("picture", "picture", "sound", "text")
+ROW_KINDS = ("picture", "picture", "picture", "sound", "text")
 PEAK, EMBEDDER_PEAK, WARMUP, FLOOR = 8e-4, 3e-3, 50, 0.02
 DECAY_SHARE, ROUND_SHARE = 0.6, 0.4
 MEDIA_WEIGHT = 2.0
+PLACED_SHARE = 0.5  # of the pictures that are drawn from those with single objects: they are learned last
+GUIDE_WEIGHT = 0.2  # of the attention that a question about one object owes to its tokens
 
 
 class Row:
@@ -47,6 +50,7 @@ class Row:
         self.parents = torch.full_like(self.ids, -1)
         self.weights = torch.zeros(LENGTH)
         self.features = []  # (kind, first token, features [n,E])
+        self.guides = []  # (tokens that predict an answer, tokens that show it)
         self.used = self.number = 0
 
     def room(self, count):
@@ -69,21 +73,28 @@ class Batches:
 
     def __init__(self, sp, shape, tasks, pictures, sounds):
         self.sp, self.shape, self.tasks, self.pictures, self.sounds = sp, shape, tasks, pictures, sounds
+        self.placed = [seen for seen in pictures if any(key.startswith("where") for key, _ in seen["facts"])]
 
     def picture(self, rng):
         """One picture and as many questions about it as fit."""
         row = Row()
-        seen = rng.choice(self.pictures)
+        seen = rng.choice(self.placed if rng.random() < PLACED_SHARE else self.pictures)
         prefix = [2] + self.sp.encode(media.PICTURE_HEAD)
         parent, _ = row.add(prefix, [0.0] * len(prefix))
-        row.features.append(("vision", prefix.index(self.shape.text_vocab + 1), seen["features"]))
+        first = prefix.index(self.shape.text_vocab + 1)
+        row.features.append(("vision", first, seen["features"]))
         while True:
-            question, answer = media.picture_question(rng, seen["facts"])
+            key, value = media.picture_fact(rng, seen["facts"])
+            question, answer = media.picture_question(rng, key, value)
             asked = self.sp.encode(media.after_picture(question))
             said = self.sp.encode(answer + "<end_of_turn>")
             if not row.room(len(asked) + len(said)):
                 return row
-            row.add(asked + said, [0.0] * len(asked) + [MEDIA_WEIGHT] * len(said), parent, len(prefix))
+            _, span = row.add(asked + said, [0.0] * len(asked) + [MEDIA_WEIGHT] * len(said), parent, len(prefix))
+            shown = media.object_tokens(seen, key)
+            if shown is not None:
+                # All but the end: "." and <end_of_turn> need no picture.
+                row.guides.append((slice(span.start + len(asked), span.stop - 2), first + shown.nonzero()[:, 0]))
 
     def sound(self, rng):
         """Clips, each with its question."""
@@ -136,6 +147,21 @@ def replaced_rows(rows, ids, params, shape):
     return out
 
 
+def guides(rows):
+    """[B,T,T]: 1 where a token that predicts an answer meets a token that shows it; and which tokens predict, [B,T]."""
+    watched = torch.zeros(len(rows), LENGTH, LENGTH)
+    for i, row in enumerate(rows):
+        for predicting, shown in row.guides:
+            watched[i, predicting, shown] = 1.0
+    return watched, watched.any(-1)
+
+
+def guide_loss(share, predicting):
+    """-log of the attention [B,H,T] that falls where it should, mean over heads and predicting tokens [B,T]."""
+    missed = -torch.log(share.mean(1)[predicting] + 1e-3)
+    return missed.sum() / max(1, len(missed))
+
+
 def learning_rate(step, steps, peak):
     left = (steps - step) / (DECAY_SHARE * steps)
     return peak * min(1.0, (step + 1) / WARMUP, FLOOR + (1 - FLOOR) * left)
@@ -148,9 +174,10 @@ class Trainer(train.Trainer):
         self.shape, self.batches, self.steps, self.sp = shape, batches, steps, batches.sp
         self.params = nano.initial_parameters(nano.parameter_shapes(shape) | nano.embedder_shapes(shape), SEED)
         stored = load_file(start / "model.safetensors")
+        self.aligned = export.stored_name("embed_vision.embedding.weight") in stored
         with torch.no_grad():
-            for name in nano.parameter_shapes(shape):
-                self.params[name].copy_(stored[export.PREFIX + name])
+            for name in self.params if self.aligned else nano.parameter_shapes(shape):
+                self.params[name].copy_(stored[export.stored_name(name)])
         torch._dynamo.config.recompile_limit = 64
         self.net = nano.Nano(shape, self.params, compiled)
         self.loss = torch.compile(train.weighted_loss, dynamic=False) if compiled else train.weighted_loss
@@ -182,17 +209,21 @@ class Trainer(train.Trainer):
         rounded = number >= (1 - ROUND_SHARE) * self.steps and number % 2 == 0
         with train.Rounded(self.params, rounded):
             replaced = replaced_rows(rows, ids, self.params, self.shape)
+            watched, predicting = guides(rows)
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=train.FAST_BF16):
-                hidden = self.net.hidden(ids, documents, positions, train.draw_size(number, self.shape),
-                                         parents, replaced)
+                hidden, share = self.net.hidden(ids, documents, positions, train.draw_size(number, self.shape),
+                                                parents, replaced, watched)
+            guide = guide_loss(share.float(), predicting)
             loss = self.loss(hidden, self.params["embed_tokens.weight"], ids.roll(-1, 1), weights)
-            loss.backward()
+            (loss + GUIDE_WEIGHT * guide).backward()
         self.share_gradients()
         torch.nn.utils.clip_grad_norm_(self.params.values(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
-            each = self.kinds_loss(hidden, ids, weights) if number % 20 == 0 and worker == 0 else {}
+            each = self.kinds_loss(hidden, ids, weights) if number % 10 == 0 and worker == 0 else {}
+            if each:
+                each["guide"] = guide.item()
         return each, self.optimizer.param_groups[0]["lr"]
 
     def kinds_loss(self, hidden, ids, weights):
@@ -255,7 +286,8 @@ def work(worker, args):
         start = trainer.load(checkpoint)
     else:
         start = 0
-        trainer.align(args.work)
+        if not trainer.aligned:
+            trainer.align(args.work)
     watched = media.watched(args.work) if first else []
     rows = data.heldout_set(tasks)
     begun = time.time()
