@@ -185,7 +185,7 @@ void dense(const Kernels& kernels, ThreadPool& pool, const DenseInput& x, const 
   const int64_t panels = product.panels(), tiles = product.tiles();
   const int64_t wanted = pool.size() == 1 ? 1 : ceil_div(4 * pool.size(), panels);
   const int64_t parts = std::clamp<int64_t>(wanted, 1, tiles);
-  pool.for_ranges(panels * parts, 1, [&](int64_t begin, int64_t end) {
+  pool.for_shares(panels * parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) {
       const int64_t part = unit / panels;
       product.run(unit % panels, tiles * part / parts, tiles * (part + 1) / parts);
