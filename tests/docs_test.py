@@ -64,6 +64,11 @@ class DocsTest(unittest.TestCase):
                 found = missing(page.read_text(encoding="utf-8"), page.parent, self.sources, self.tests)
                 self.assertEqual(found, [], "\n" + "\n".join(found))
 
+    def test_the_package_format_has_its_version(self):
+        code = re.search(r"kPackageFormatVersion = (\d+)", self.sources).group(1)
+        page = (ROOT / "docs" / "package-format.md").read_text(encoding="utf-8")
+        self.assertIn(f"Version {code}.", page)
+
     def test_the_check_bites(self):
         def found(line):
             return missing(line, ROOT / "docs", self.sources, self.tests)

@@ -8,7 +8,7 @@ mkdir -p build
 packages=(clang-19 libclang-rt-19-dev lld-19 cmake ninja-build pkg-config g++ python3
           libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev libedit-dev libsentencepiece-dev
           libjpeg-dev libpng-dev libwebp-dev libgif-dev libsndfile1-dev libsoxr-dev libkissfft-dev
-          libgtest-dev libgmock-dev)
+          libgtest-dev libgmock-dev libsimde-dev)
 long_packages=(python3-venv xz-utils)
 aarch64_packages=(dpkg-dev patch bzip2 xz-utils qemu-user-static)
 case ${1:-} in

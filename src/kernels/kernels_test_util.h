@@ -47,7 +47,10 @@ struct Prepared {
 };
 
 #if defined(__x86_64__)
-extern const KernelTable kEmulatedAvxVnniKernels;  // avxvnni_emulated_test.cc
+extern const KernelTable kEmulatedAvxVnniKernels;  // emulated/avxvnni_test.cc
+#endif
+#if defined(NESTLING_EMULATED_AVX512)
+extern const KernelTable kEmulatedAvx512Kernels;  // emulated/avx512_test.cc
 #endif
 
 // The machine's sets, and those that are emulated.
@@ -56,6 +59,9 @@ inline std::vector<Kernels> all_kernels() {
   for (const std::string_view name : Kernels::available()) all.push_back(Kernels::named(name).value());
 #if defined(__x86_64__)
   all.push_back(Kernels(&kEmulatedAvxVnniKernels));
+#endif
+#if defined(NESTLING_EMULATED_AVX512)
+  all.push_back(Kernels(&kEmulatedAvx512Kernels));
 #endif
   return all;
 }

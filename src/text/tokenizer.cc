@@ -6,6 +6,7 @@
 #include <bitset>
 
 #include "base/check.h"
+#include "base/heap_burst.h"
 #include "text/sentencepiece_model.h"
 #include "text/utf8.h"
 
@@ -98,6 +99,7 @@ Tokenizer::Tokenizer() : impl_(std::make_unique<Impl>()) {}
 Tokenizer::~Tokenizer() = default;
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::load(std::string_view model_bytes) {
+  const HeapBurst burst;  // above what it frees
   NESTLING_TRY(auto model, parse_sentencepiece_model(model_bytes));
   make_controls_inert(model);
   std::unique_ptr<Tokenizer> tokenizer(new Tokenizer);

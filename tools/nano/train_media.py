@@ -93,7 +93,7 @@ class Batches:
             _, span = row.add(asked + said, [0.0] * len(asked) + [MEDIA_WEIGHT] * len(said), parent, len(prefix))
             shown = media.object_tokens(seen, key)
             if shown is not None:
-                # All but the end: "." and <end_of_turn> need no picture.
+                # The tokens of the answer but "." and <end_of_turn>, which need no picture.
                 row.guides.append((slice(span.start + len(asked), span.stop - 2), first + shown.nonzero()[:, 0]))
 
     def sound(self, rng):

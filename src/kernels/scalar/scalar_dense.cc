@@ -7,18 +7,24 @@
 
 namespace nestling {
 
-void scalar_dense(const DenseArgs& a) {
+namespace {
+
+// Code: int8_t or int16_t; only rows of i8 have a zero.
+template <typename Code>
+void dense(const DenseArgs& a) {
+  constexpr int kCodes = sizeof(int32_t) / sizeof(Code);  // of a word
   for (int g = 0; g < a.groups; ++g) {
     const std::byte* w = a.w + g * a.w_stream;
     float w_scales[kLanes];
     std::memcpy(w_scales, w + dense_code_bytes(a.words), sizeof(w_scales));
-    const auto* w_codes = reinterpret_cast<const int8_t*>(w);
+    const auto* w_codes = reinterpret_cast<const Code*>(w);
     for (int m = 0; m < a.rows; ++m) {
+      const int32_t zero = kCodes == 4 ? a.x.zeros[m] : 0;
       int32_t dot[kLanes] = {};
       for (int64_t word = 0; word < a.words; ++word) {
-        const auto* x = reinterpret_cast<const int8_t*>(a.x.codes + word * a.rows + m);
+        const auto* x = reinterpret_cast<const Code*>(a.x.codes + word * a.rows + m);
         for (int64_t lane = 0; lane < kLanes; ++lane)
-          for (int i = 0; i < 4; ++i) dot[lane] += w_codes[(word * kLanes + lane) * 4 + i] * (x[i] + a.x.zeros[m]);
+          for (int i = 0; i < kCodes; ++i) dot[lane] += w_codes[(word * kLanes + lane) * kCodes + i] * (x[i] + zero);
       }
       float* y = a.y + m * a.y_stride + g * kRowGroup;
       for (int64_t lane = 0; lane < kLanes; ++lane)
@@ -27,25 +33,10 @@ void scalar_dense(const DenseArgs& a) {
   }
 }
 
-void scalar_dense16(const DenseArgs& a) {
-  for (int g = 0; g < a.groups; ++g) {
-    const std::byte* w = a.w + g * a.w_stream;
-    float w_scales[kLanes];
-    std::memcpy(w_scales, w + dense_code_bytes(a.words), sizeof(w_scales));
-    const auto* w_codes = reinterpret_cast<const int16_t*>(w);
-    for (int m = 0; m < a.rows; ++m) {
-      int32_t dot[kLanes] = {};
-      for (int64_t word = 0; word < a.words; ++word) {
-        const auto* x = reinterpret_cast<const int16_t*>(a.x.codes + word * a.rows + m);
-        for (int64_t lane = 0; lane < kLanes; ++lane)
-          for (int i = 0; i < 2; ++i) dot[lane] += w_codes[(word * kLanes + lane) * 2 + i] * x[i];
-      }
-      float* y = a.y + m * a.y_stride + g * kRowGroup;
-      for (int64_t lane = 0; lane < kLanes; ++lane)
-        y[lane] = static_cast<float>(dot[lane]) * (w_scales[lane] * a.x.scales[m]);
-    }
-  }
-}
+}  // namespace
+
+void scalar_dense(const DenseArgs& a) { dense<int8_t>(a); }
+void scalar_dense16(const DenseArgs& a) { dense<int16_t>(a); }
 
 void scalar_dense_code(const float* x, int64_t stride, int rows, int64_t cols, const DenseTile& out) {
   for (int m = 0; m < rows; ++m, x += stride) {

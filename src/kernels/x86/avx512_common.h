@@ -18,7 +18,11 @@
 #include "kernels/unroll.h"
 #include "tensor/layout.h"
 
+#if defined(NESTLING_EMULATED_AVX512)  // emulated/avx512_testing.h was read before
+#define NESTLING_AVX512
+#else
 #define NESTLING_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+#endif
 #define NESTLING_AVX512_INLINE NESTLING_AVX512 __attribute__((always_inline)) inline
 
 namespace nestling::avx512 {
@@ -26,7 +30,7 @@ namespace nestling::avx512 {
 // acc += w (unsigned bytes) . x (signed bytes), four products per int32. GCC 12 keeps a tile of __m512i in memory when
 // the intrinsic is used, an asm operand in a register.
 NESTLING_AVX512_INLINE __m512i dot_bytes(__m512i acc, __m512i w, __m512i x) {
-#if defined(__clang__)
+#if defined(__clang__) || defined(NESTLING_EMULATED_AVX512)
   return _mm512_dpbusd_epi32(acc, w, x);
 #else
   asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(w), "v"(x));
@@ -36,7 +40,7 @@ NESTLING_AVX512_INLINE __m512i dot_bytes(__m512i acc, __m512i w, __m512i x) {
 
 // The same for two products of int16 per int32.
 NESTLING_AVX512_INLINE __m512i dot_words(__m512i acc, __m512i w, __m512i x) {
-#if defined(__clang__)
+#if defined(__clang__) || defined(NESTLING_EMULATED_AVX512)
   return _mm512_dpwssd_epi32(acc, w, x);
 #else
   asm("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(w), "v"(x));
