@@ -122,6 +122,7 @@ void add_bench(CLI::App& app, Action& action) {
              "measure the encoder of sounds of so many seconds, 1 to 5400, and not the text model", 5400);
   add_whole(*command, "--repeat", options->repeat, 1, 1000, "runs, of which the median counts, 1 to 1000 [5]");
   add_engine_options(*command, options->engine);
+  add_chunk_option(*command, options->engine);
   add_text(*command, "--sizes", options->sizes, "sizes measured one after another, separated by commas [--size]")
       ->type_name("SIZE,...");
   add_text(*command, "--csv", options->csv, "write the figures to this file as well")->type_name("FILE");

@@ -193,14 +193,14 @@ class SizeBench {
     return {};
   }
 
-  // The prompt is run once: later runs find its K/V in the session and run its last token only.
+  // The prompt is run once: later runs find its K/V in the session and run its last token only, and a greater depth, whose
+  // prompt begins with this one's, the rest.
   Status measure_decode(int64_t depth) {
     const int64_t prompt = std::max<int64_t>(depth, 1), steps = options_.gen_tokens;
     const double position = static_cast<double>(prompt) + static_cast<double>(steps) / 2;
     const double bytes = work_.weight_bytes + kv_bytes_read(engine_->config().text, engine_->default_size(),
                                                             *engine_->options().kv, position);
     std::vector<double> speed, rates, ceilings, shares, forks;
-    session_->clear();
     NESTLING_TRY(const GenerateResult warm_up, generate(prompt, 2));
     for (int64_t run = 0; run < options_.repeat; ++run) {
       const double before = probe_.read(engine_->pool());

@@ -300,6 +300,7 @@ void add_chat(CLI::App& app, Action& action) {
   add_answer_options(*command, options->answer);
   add_sampling_options(*command, options->sampling);
   add_engine_options(*command, options->engine);
+  add_chunk_option(*command, options->engine);
   add_media_options(*command, options->media);
   command->parse_complete_callback([options, &action] { action = [options] { return chat(*options); }; });
 }

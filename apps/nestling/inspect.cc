@@ -312,6 +312,7 @@ void add_inspect(CLI::App& app, Action& action) {
   const auto options = std::make_shared<InspectOptions>();
   add_model_options(*command, options->model, ModelArgument::kPositional);
   add_engine_options(*command, options->engine);
+  add_chunk_option(*command, options->engine);
   add_text(*command, "--modalities", options->modalities, "parts the plan is made for: text, vision, audio")
       ->capture_default_str();
   add_flag(*command, "--tensors", options->tensors, "list every tensor");

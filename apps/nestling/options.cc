@@ -216,6 +216,12 @@ void add_engine_options(CLI::App& app, EngineOptions& options) {
              store(options.threads, parse_threads));
 }
 
+void add_chunk_option(CLI::App& app, EngineOptions& options) {
+  add_whole(app, "--chunk", options.chunk, 1, EngineOptions::kMaxChunk,
+            fmt::format("most tokens of a prompt in one pass, 1 to {}: a longer pass takes more memory [{}]",
+                        EngineOptions::kMaxChunk, options.chunk));
+}
+
 // "106:-5,235:2.5"
 static Result<std::vector<std::pair<int32_t, float>>> parse_logit_bias(const std::string& text) {
   std::vector<std::pair<int32_t, float>> bias;

@@ -61,6 +61,8 @@ void add_model_options(CLI::App& app, ModelChoice& choice, ModelArgument argumen
 
 // --size --ctx --kv --ple --ple-cache --memory --threads
 void add_engine_options(CLI::App& app, EngineOptions& options);
+// --chunk, for commands that choose no chunk themselves.
+void add_chunk_option(CLI::App& app, EngineOptions& options);
 
 // --temp --top-k --top-p --min-p --seed, penalties and --logit-bias; what is not given comes from the model's
 // generation_config.json.

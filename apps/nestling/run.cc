@@ -133,6 +133,7 @@ void add_run(CLI::App& app, Action& action) {
   add_answer_options(*command, options->answer);
   add_sampling_options(*command, options->sampling);
   add_engine_options(*command, options->engine);
+  add_chunk_option(*command, options->engine);
   add_media_options(*command, options->media);
   add_pcm_options(*command, options->media);
   add_whole(*command, "--logprobs", options->sampling.top_logprobs, 0, SamplingParams::kMaxTopLogprobs,

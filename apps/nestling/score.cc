@@ -103,6 +103,7 @@ void add_score(CLI::App& app, Action& action) {
             "text, - reads standard input; <bos> goes first, control names such as <start_of_turn> count");
   add_text(*command, "--ids", options->ids, "ids separated by commas instead of a text; nothing is put before them");
   add_engine_options(*command, options->engine);
+  add_chunk_option(*command, options->engine);
   add_flag(*command, "--json", options->json, "one JSON document: tokens, sum and perplexity");
   command->parse_complete_callback([options, &action] { action = [options] { return score_command(*options); }; });
 }

@@ -55,6 +55,7 @@ void add_transcribe(CLI::App& app, Action& action) {
   add_answer_options(*command, options->run.answer);
   add_sampling_options(*command, options->run.sampling);
   add_engine_options(*command, options->run.engine);
+  add_chunk_option(*command, options->run.engine);
   add_audio_options(*command, options->run.media);
   add_pcm_options(*command, options->run.media);
   add_flag(*command, "--json", options->run.json, "one JSON document, with what was heard, as run gives");

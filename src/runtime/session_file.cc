@@ -93,7 +93,7 @@ Status Session::load(const std::filesystem::path& path, std::string* user_data) 
   for (size_t i = 0; i < owners.size(); ++i) {
     const auto saved = static_cast<int64_t>((*capacities)[i]), now = owners[i].capacity();
     if (saved != now && (written > saved || written > now))
-      return fail(ErrorCode::kModel, "{}: its windows hold {} tokens, here {}: use the --ctx and chunk it was saved with",
+      return fail(ErrorCode::kModel, "{}: its windows hold {} tokens, here {}: use the --ctx and --chunk it was saved with",
                   path.string(), saved, now);
     if (header.tensors[i].bytes != std::max<uint64_t>(1, total_bytes(owners[i].used(positions))))
       return fail(ErrorCode::kModel, "{}: {} has {} bytes, {} were expected", path.string(), header.tensors[i].name,

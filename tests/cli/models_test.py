@@ -92,6 +92,7 @@ class InspectTest(CliTest):
         self.assertLess(planned("--size", "e2b"), planned())
         self.assertLess(planned(), planned("--ctx", "32768"))
         self.assertLess(planned("--kv", "q8"), planned("--kv", "f32"))
+        self.assertLess(planned(), planned("--chunk", "1024"))
         self.assertEqual(planned("--ple-cache", "10MB"), planned() + 10_000_000)
 
     def test_tensors(self):

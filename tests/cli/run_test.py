@@ -137,7 +137,8 @@ class RunTest(CliTest):
 
     def test_storage_and_memory_options_change_no_answer(self):
         expected = self.run_json(*ASK, "--temp", "0")["ids"]
-        for options in (("--ple", "resident"), ("--ple-cache", "1M"), ("--threads", "2"), ("--memory", "2GiB")):
+        for options in (("--ple", "resident"), ("--ple-cache", "1M"), ("--threads", "2"), ("--memory", "2GiB"),
+                        ("--chunk", "3")):
             self.assertEqual(self.run_json(*ASK, "--temp", "0", *options)["ids"], expected, options)
         self.assertEqual(self.run_json(*ASK, "-n", "1", "--ple", "resident")["ple"]["mode"], "resident")
         self.assertTrue(self.run_json(*ASK, "--temp", "0", "--kv", "q8")["text"])
