@@ -172,13 +172,13 @@ Status print_report_json(const BenchReport& report, const BenchOptions& options)
 
 Status write_csv(const BenchReport& report, const std::string& path) {
   std::ofstream file(path);
-  file << "model,weights,processor,kernels,threads,size,what,unit,median,min,max,runs,rate,ceiling,ceiling_unit,"
-          "ceiling_name,share_median,share_min,share_max\n";
+  file << "model,weights,processor,kernels,threads,context,chunk,kv,size,what,unit,median,min,max,runs,rate,ceiling,"
+          "ceiling_unit,ceiling_name,share_median,share_min,share_max\n";
   const Machine& machine = report.machine;
   for (const Measurement& m : report.measurements)
-    file << fmt::format("\"{}\",\"{}\",\"{}\",{},{},{},\"{}\",{},{},{},{},{},{},{},{},{},{},{},{}\n", report.model,
-                        report.weights, machine.processor, machine.kernels, machine.threads, m.size, m.what, m.unit,
-                        m.value.median, m.value.min, m.value.max, m.value.runs, m.rate, m.ceiling, m.ceiling_unit,
+    file << fmt::format("\"{}\",\"{}\",\"{}\",{},{},{},{},{},{},\"{}\",{},{},{},{},{},{},{},{},{},{},{},{}\n",
+                        report.model, report.weights, machine.processor, machine.kernels, machine.threads,
+                        report.context, report.chunk, report.kv, m.size, m.what, m.unit, m.value.median, m.value.min, m.value.max, m.value.runs, m.rate, m.ceiling, m.ceiling_unit,
                         m.ceiling_name, m.share.median, m.share.min, m.share.max);
   file.flush();
   if (!file) return fail(ErrorCode::kFailed, "--csv {}: cannot be written", path);
