@@ -79,7 +79,7 @@ class SizeBench {
     NESTLING_TRY_VOID(measure_load());
     NESTLING_TRY_VOID(check_lengths());
     for (const int64_t tokens : prompts_) NESTLING_TRY_VOID(measure_prefill(tokens));
-    for (const int64_t depth : options_.depths) NESTLING_TRY_VOID(measure_decode(depth));
+    NESTLING_TRY_VOID(measure_decode());
     NESTLING_TRY_VOID(measure_rows(*engine_, random_ids(engine_->config().text, Engine::kLogitRows), options_.repeat,
                                    report_));
     finish_memory();
@@ -97,12 +97,12 @@ class SizeBench {
   }
 
   // PLE rows come from the disk in every run: what is mapped, and has been read, stays in memory.
-  Result<GenerateResult> generate(int64_t prompt_tokens, int64_t max_tokens) {
+  Result<GenerateResult> generate(Session& session, int64_t prompt_tokens, int64_t max_tokens) {
     drop_from_page_cache(package_);
     // Sampled as users sample: greedy decoding of random weights runs in circles, and so would the rows it reads.
     const GenerationDefaults& defaults = engine_->config().generation;
     NESTLING_TRY(GenerateResult result,
-                 session_->generate({.prompt = {.ids = random_ids(engine_->config().text, prompt_tokens)},
+                 session.generate({.prompt = {.ids = random_ids(engine_->config().text, prompt_tokens)},
                                      .size = engine_->default_size(),
                                      .sampling = {.temperature = defaults.temperature, .top_k = defaults.top_k,
                                                   .top_p = defaults.top_p, .seed = 1},
@@ -134,7 +134,7 @@ class SizeBench {
     }
     work_ = work_of(engine_->package(), engine_->config().text, engine_->default_size(), kept_);
     // Besides, it maps the pages that all later runs find mapped.
-    NESTLING_TRY(const GenerateResult first, generate(start_prompt(), 1));
+    NESTLING_TRY(const GenerateResult first, generate(*session_, start_prompt(), 1));
     add({.what = "open, warm", .unit = "ms", .value = spread_of(warm)});
     add({.what = "open, cold", .unit = "ms", .value = spread_of(cold)});
     add({.what = fmt::format("start to first token, prompt {}, warm", start_prompt()), .unit = "ms",
@@ -148,7 +148,7 @@ class SizeBench {
 
   // The last cold engine answers, and tells what share of its sparse neurons ran.
   Result<double> kept_after_cold_start() {
-    NESTLING_TRY(const GenerateResult result, generate(start_prompt(), 1));
+    NESTLING_TRY(const GenerateResult result, generate(*session_, start_prompt(), 1));
     cold_first_token_ms_ = result.first_token_ms;
     return kept_share(*engine_);
   }
@@ -176,7 +176,7 @@ class SizeBench {
     for (int64_t run = 0; run < options_.repeat; ++run) {
       session_->clear();
       const double before = probe_.int8(engine_->kernels(), engine_->pool());
-      NESTLING_TRY(const GenerateResult result, generate(tokens, 1));
+      NESTLING_TRY(const GenerateResult result, generate(*session_, tokens, 1));
       ceilings.push_back((before + probe_.int8(engine_->kernels(), engine_->pool())) / 2);
       engine_->pool().park();
       speed.push_back(static_cast<double>(tokens) * 1e3 / result.prefill_ms);
@@ -193,35 +193,55 @@ class SizeBench {
     return {};
   }
 
-  // The prompt is run once: later runs find its K/V in the session and run its last token only, and a greater depth, whose
-  // prompt begins with this one's, the rest.
-  Status measure_decode(int64_t depth) {
-    const int64_t prompt = std::max<int64_t>(depth, 1), steps = options_.gen_tokens;
-    const double position = static_cast<double>(prompt) + static_cast<double>(steps) / 2;
+  // Runs at one depth. The session keeps its prompt: runs after the first find its K/V and run its last token only.
+  struct DecodeRuns {
+    int64_t depth = 0;
+    std::unique_ptr<Session> session;
+    std::vector<double> speed, rates, ceilings, shares, forks;
+    int64_t prompt() const { return std::max<int64_t>(depth, 1); }
+  };
+
+  // Depths take turns, each with a session of its own: the machine changes more from one minute to the next than a token
+  // costs more at another depth.
+  Status measure_decode() {
+    session_.reset();
+    std::vector<DecodeRuns> all;
+    for (const int64_t depth : options_.depths) {
+      all.push_back({.depth = depth, .session = std::make_unique<Session>(*engine_)});
+      NESTLING_TRY(const GenerateResult warm_up, generate(*all.back().session, all.back().prompt(), 2));
+    }
+    for (int64_t run = 0; run < options_.repeat; ++run)
+      for (DecodeRuns& runs : all) NESTLING_TRY_VOID(decode_once(runs));
+    for (const DecodeRuns& runs : all) add_decode(runs);
+    return {};
+  }
+
+  Status decode_once(DecodeRuns& runs) {
+    const int64_t steps = options_.gen_tokens;
+    const double position = static_cast<double>(runs.prompt()) + static_cast<double>(steps) / 2;
     const double bytes = work_.weight_bytes + kv_bytes_read(engine_->config().text, engine_->default_size(),
                                                             *engine_->options().kv, position);
-    std::vector<double> speed, rates, ceilings, shares, forks;
-    NESTLING_TRY(const GenerateResult warm_up, generate(prompt, 2));
-    for (int64_t run = 0; run < options_.repeat; ++run) {
-      const double before = probe_.read(engine_->pool());
-      const uint32_t forks_before = engine_->pool().forks();
-      NESTLING_TRY(const GenerateResult result, generate(prompt, steps + 1));
-      forks.push_back(static_cast<double>(engine_->pool().forks() - forks_before) / static_cast<double>(steps + 1));
-      ceilings.push_back((before + probe_.read(engine_->pool())) / 2);
-      engine_->pool().park();
-      // From the first token to the last: each step is a pass, the head and a choice.
-      const double ms = result.decode_ms - (result.first_token_ms - result.prefill_ms);
-      speed.push_back(static_cast<double>(steps) * 1e3 / ms);
-      rates.push_back(speed.back() * bytes / 1e9);
-      shares.push_back(rates.back() / ceilings.back());
-      if (depth == options_.depths.front()) decode_ple_ = result.ple;
-    }
-    add({.what = depth == 0 ? "decode" : fmt::format("decode at {}", depth), .unit = "tokens/s",
-         .value = spread_of(speed), .ceiling_name = "plain read", .ceiling_unit = "GB/s",
-         .rate = spread_of(rates).median, .ceiling = spread_of(ceilings).median, .share = spread_of(shares)});
-    add({.what = depth == 0 ? "parallel steps per token" : fmt::format("parallel steps per token at {}", depth),
-         .unit = "", .value = spread_of(forks)});
+    const double before = probe_.read(engine_->pool());
+    const uint32_t forks_before = engine_->pool().forks();
+    NESTLING_TRY(const GenerateResult result, generate(*runs.session, runs.prompt(), steps + 1));
+    runs.forks.push_back(static_cast<double>(engine_->pool().forks() - forks_before) / static_cast<double>(steps + 1));
+    runs.ceilings.push_back((before + probe_.read(engine_->pool())) / 2);
+    engine_->pool().park();
+    // From the first token to the last: each step is a pass, the head and a choice.
+    const double ms = result.decode_ms - (result.first_token_ms - result.prefill_ms);
+    runs.speed.push_back(static_cast<double>(steps) * 1e3 / ms);
+    runs.rates.push_back(runs.speed.back() * bytes / 1e9);
+    runs.shares.push_back(runs.rates.back() / runs.ceilings.back());
+    if (runs.depth == options_.depths.front()) decode_ple_ = result.ple;
     return {};
+  }
+
+  void add_decode(const DecodeRuns& runs) {
+    const std::string at = runs.depth == 0 ? "" : fmt::format(" at {}", runs.depth);
+    add({.what = "decode" + at, .unit = "tokens/s", .value = spread_of(runs.speed), .ceiling_name = "plain read",
+         .ceiling_unit = "GB/s", .rate = spread_of(runs.rates).median, .ceiling = spread_of(runs.ceilings).median,
+         .share = spread_of(runs.shares)});
+    add({.what = "parallel steps per token" + at, .unit = "", .value = spread_of(runs.forks)});
   }
 
   void finish_memory() {
