@@ -8,7 +8,7 @@ import json
 import pathlib
 import sys
 
-LEFT, SCALE, ROW, RIGHT = 210, 70, 22, 200  # pixels; SCALE: of one time
+LEFT, SCALE, ROW, RIGHT = 210, 70, 22, 230  # pixels; SCALE: of one time
 COLOUR = "#4472a8"
 
 

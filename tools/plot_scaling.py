@@ -6,7 +6,7 @@
     build/release/nestling bench --synthetic e2b --prompt-tokens 512 --chunk 64 --csv chunk-64.csv      # and other chunks
     tools/plot_scaling.py prompts.csv depths.csv chunk-*.csv docs/images/scaling.svg
 
-Every file may hold any of them: the lengths of prompts are taken from the file with the most, rows from the first.
+Every file may hold any of them: depths and lengths of prompts are taken from the file with the most, rows from the first.
 """
 
 import csv
@@ -30,18 +30,18 @@ def read(paths):
     """(title, name of x, points (x, y)) of each panel that the files hold."""
     depths, prompts, chunks, passes = {}, {}, {}, {}
     for path in paths:
-        found = {}
+        found, deep = {}, {}
         for row in rows(path):
             what, median = row["what"], float(row["median"])
             if what == "decode" or what.startswith("decode at "):
-                depths[number_after("decode at ", what) or 0] = 1e3 / median
+                deep[number_after("decode at ", what) or 0] = 1e3 / median
             if what.startswith("prefill "):
                 found[number_after("prefill ", what)] = median
                 if what == "prefill 512":
                     chunks[int(row["chunk"])] = median
             if what.startswith("pass of ") and row["unit"] == "x 1 row":
                 passes.setdefault(number_after("pass of ", what), median)
-        prompts = max(prompts, found, key=len)
+        prompts, depths = max(prompts, found, key=len), max(depths, deep, key=len)
     passes = {1: 1.0, **passes} if passes else {}
     return [("ms per decoded token", "tokens in the context", depths),
             ("prefill, tokens/s", "tokens of the prompt", prompts),
