@@ -201,8 +201,8 @@ class SizeBench {
     int64_t prompt() const { return std::max<int64_t>(depth, 1); }
   };
 
-  // Depths take turns, each with a session of its own: the machine changes more from one minute to the next than a token
-  // costs more at another depth.
+  // Depths take turns, each with a session of its own: the machine changes more from one minute to the next than the cost
+  // of a token does from one depth to another.
   Status measure_decode() {
     session_.reset();
     std::vector<DecodeRuns> all;

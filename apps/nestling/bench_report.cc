@@ -178,8 +178,9 @@ Status write_csv(const BenchReport& report, const std::string& path) {
   for (const Measurement& m : report.measurements)
     file << fmt::format("\"{}\",\"{}\",\"{}\",{},{},{},{},{},{},\"{}\",{},{},{},{},{},{},{},{},{},{},{},{}\n",
                         report.model, report.weights, machine.processor, machine.kernels, machine.threads,
-                        report.context, report.chunk, report.kv, m.size, m.what, m.unit, m.value.median, m.value.min, m.value.max, m.value.runs, m.rate, m.ceiling, m.ceiling_unit,
-                        m.ceiling_name, m.share.median, m.share.min, m.share.max);
+                        report.context, report.chunk, report.kv, m.size, m.what, m.unit, m.value.median, m.value.min,
+                        m.value.max, m.value.runs, m.rate, m.ceiling, m.ceiling_unit, m.ceiling_name,
+                        m.share.median, m.share.min, m.share.max);
   file.flush();
   if (!file) return fail(ErrorCode::kFailed, "--csv {}: cannot be written", path);
   return {};

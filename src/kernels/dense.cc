@@ -58,8 +58,8 @@ struct PanelSums {
 class CodedProduct {
  public:
   CodedProduct(const DenseKernel& kernel, const DenseInput& x, const WeightMatrix& w, float* y, int64_t y_stride)
-      : kernel_(kernel), x_(x), w_(w), words_(words_of(w.type, w.cols)), group_bytes_(il16_group_bytes(w.type, w.stored_cols)), y_(y),
-        y_stride_(y_stride) {}
+      : kernel_(kernel), x_(x), w_(w), words_(words_of(w.type, w.cols)),
+        group_bytes_(il16_group_bytes(w.type, w.stored_cols)), y_(y), y_stride_(y_stride) {}
 
   int64_t panels() const { return ceil_div(row_groups(w_.rows), kernel_.groups); }
   int64_t tiles() const { return ceil_div(x_.rows(), kernel_.rows); }

@@ -49,20 +49,14 @@ struct Prepared {
 #if defined(__x86_64__)
 extern const KernelTable kEmulatedAvxVnniKernels;  // emulated/avxvnni_test.cc
 #endif
-#if defined(NESTLING_EMULATED_AVX512)
-extern const KernelTable kEmulatedAvx512Kernels;  // emulated/avx512_test.cc
-#endif
+
+// Sets whose instructions the test itself computes: emulated/sets_test.cc, emulated/avx512_test.cc.
+std::vector<Kernels> emulated_kernels();
 
 // The machine's sets, and those that are emulated.
 inline std::vector<Kernels> all_kernels() {
-  std::vector<Kernels> all;
+  std::vector<Kernels> all = emulated_kernels();
   for (const std::string_view name : Kernels::available()) all.push_back(Kernels::named(name).value());
-#if defined(__x86_64__)
-  all.push_back(Kernels(&kEmulatedAvxVnniKernels));
-#endif
-#if defined(NESTLING_EMULATED_AVX512)
-  all.push_back(Kernels(&kEmulatedAvx512Kernels));
-#endif
   return all;
 }
 

@@ -18,6 +18,9 @@ KernelTable emulated() {
 
 }  // namespace
 
-const KernelTable kEmulatedAvx512Kernels = emulated();
+std::vector<Kernels> emulated_kernels() {
+  static const KernelTable avx512 = emulated();
+  return {Kernels(&kEmulatedAvxVnniKernels), Kernels(&avx512)};
+}
 
 }  // namespace nestling::kernels_test
