@@ -103,12 +103,12 @@ class SizeBench {
     const GenerationDefaults& defaults = engine_->config().generation;
     NESTLING_TRY(GenerateResult result,
                  session.generate({.prompt = {.ids = random_ids(engine_->config().text, prompt_tokens)},
-                                     .size = engine_->default_size(),
-                                     .sampling = {.temperature = defaults.temperature, .top_k = defaults.top_k,
-                                                  .top_p = defaults.top_p, .seed = 1},
-                                     .max_tokens = max_tokens,
-                                     .use_stop_ids = false,
-                                     .cancelled = interrupt_flag()}));
+                                   .size = engine_->default_size(),
+                                   .sampling = {.temperature = defaults.temperature, .top_k = defaults.top_k,
+                                                .top_p = defaults.top_p, .seed = 1},
+                                   .max_tokens = max_tokens,
+                                   .use_stop_ids = false,
+                                   .cancelled = interrupt_flag()}));
     if (interrupted()) return fail(ErrorCode::kCancelled, "interrupted");
     return result;
   }

@@ -1,6 +1,8 @@
 #include "base/heap_burst.h"
 
 #include <cstdint>
+#include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -30,6 +32,7 @@ TEST(HeapBurst, SmallAllocationsLieInHugePages) {
   const auto before = reinterpret_cast<uintptr_t>(::sbrk(0));
   const HeapBurst burst;
   if (reinterpret_cast<uintptr_t>(::sbrk(0)) == before) GTEST_SKIP() << "this heap does not grow by sbrk";
+  if (!std::filesystem::exists("/sys/kernel/mm/transparent_hugepage")) GTEST_SKIP() << "this kernel has no huge pages";
   // 40 MB of them: the end of the heap as it was is behind.
   std::vector<std::string> strings;
   for (int i = 0; i < 400'000; ++i) strings.emplace_back(90, 'x');

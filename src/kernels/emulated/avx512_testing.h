@@ -1,6 +1,6 @@
-// Read before each source of the AVX-512 set of which nestling_avx512_emulated_test is built, so that the set is tested where the
-// processor lacks its instructions too. SIMDe (https://github.com/simd-everywhere/simde) says what an intrinsic means;
-// the six that its release in Debian 12 lacks are written as the vectors of the compiler.
+// Read before each source of the AVX-512 set of which nestling_avx512_emulated_test is built, so that the set is tested
+// where the processor lacks its instructions too. SIMDe (https://github.com/simd-everywhere/simde) says what an intrinsic
+// means; the six that its release in Debian 12 lacks are written as the vectors of the compiler.
 #pragma once
 
 #include <immintrin.h>
